@@ -1,0 +1,4 @@
+"""Exchange over remote PowerShell. The only package that knows pypsrp; it knows nothing of Django.
+
+`client.connect()` opens a session and gives an `ExchangeClient`; `records` are what it reads; `errors` is all it raises.
+"""

@@ -1,0 +1,108 @@
+"""What is read from Exchange, as frozen values. Remote names are translated to ours here and nowhere else.
+
+Text that Exchange left null is "". Enum labels stay text, so that one we have never heard of survives. Times are
+aware UTC. Nothing is dropped silently: a value of a wrong shape raises RecordError, which names the property.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class RecordError(ValueError):
+    """An object lacks what we cannot do without, or has it in a shape we do not know. Names object and property."""
+
+
+class WireObject(Protocol):
+    """One object of a listing as it came: cheap to hold, parsed only when asked."""
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes over the raw object, the selected properties and the reader's version: equal means nothing changed."""
+
+    @property
+    def raw(self) -> bytes:
+        """The CLIXML of the object, UTF-8, without BOM."""
+
+
+@dataclass(frozen=True, slots=True)
+class MobileDeviceRecord:
+    """Get-MobileDevice / Get-ActiveSyncDevice (Microsoft Learn; exchange.md 2.2)."""
+
+    guid: uuid.UUID
+    identity: str
+    distinguished_name: str
+    mailbox: str  # the part of identity before ExchangeActiveSyncDevices, separator removed; "" when not recognised
+    device_id: str
+    user_display_name: str
+    friendly_name: str
+    device_type: str
+    device_model: str
+    device_os: str
+    device_os_language: str
+    device_user_agent: str
+    device_imei: str
+    device_mobile_operator: str
+    device_telephone_number: str
+    client_type: str
+    client_version: str
+    access_state: str
+    access_state_reason: str
+    access_control_rule: str
+    first_sync_time: datetime.datetime | None
+    when_created: datetime.datetime | None
+    when_changed: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """AdminDisplayVersion. `product` is one of 2010, 2013, 2016, 2019, SE, or "" when it is none of these."""
+
+    text: str
+    major: int
+    minor: int
+    build: int
+    revision: int
+    product: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeServerRecord:
+    """Get-ExchangeServer. Candidates to connect to are those with is_client_access_server, never by role text."""
+
+    name: str
+    fqdn: str
+    version: ServerVersion
+    is_client_access_server: bool
+    is_mailbox_server: bool
+    site: str
+    edition: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationRecord:
+    """Get-OrganizationConfig."""
+
+    name: str
+    guid: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSyncOrganizationSettingsRecord:
+    """Get-ActiveSyncOrganizationSettings."""
+
+    default_access_level: str  # Allow, Block, Quarantine
+    user_mail_insert: str
+    admin_mail_recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """Some objects of a listing, in the order they came. `parse` turns one into a record and may raise RecordError."""
+
+    objects: tuple[WireObject, ...]
+    parse: Callable[[WireObject], MobileDeviceRecord]

@@ -1,0 +1,186 @@
+"""Tenants, their Exchange organisations, and the one connector of each.
+
+Written by services alone; read through selectors. Times are UTC. Rows are addressed outside by `public_id`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+import zoneinfo
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from connectors.secrets import EncryptedTextField
+
+
+def validate_time_zone(value: str) -> None:
+    if value not in zoneinfo.available_timezones():
+        raise ValidationError(_("“%(value)s” is not a time zone name such as Europe/Berlin."), params={"value": value})
+
+
+class Tenant(models.Model):
+    """One customer: a directory and device-management tenant with its own administrators."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ExchangeVersion(models.TextChoices):
+    """Which Exchange an organisation's newest server runs; UNKNOWN until the first sync read it."""
+
+    UNKNOWN = "", _("Not yet known")
+    E2010 = "2010", "Exchange Server 2010"
+    E2013 = "2013", "Exchange Server 2013"
+    E2016 = "2016", "Exchange Server 2016"
+    E2019 = "2019", "Exchange Server 2019"
+    SE = "SE", "Exchange Server SE"
+
+
+class ExchangeOrganization(models.Model):
+    """One on-premises (or hosted) Exchange. What Exchange says of itself is kept here as last observed."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="organizations")
+    name = models.CharField(max_length=200, help_text="As shown in the console; Exchange's own name is observed_name.")
+    observed_name = models.CharField(max_length=200, blank=True, help_text="Get-OrganizationConfig Name.")
+    version = models.CharField(
+        max_length=8, choices=ExchangeVersion.choices, default=ExchangeVersion.UNKNOWN, blank=True
+    )
+    build = models.CharField(max_length=64, blank=True, help_text="AdminDisplayVersion, as Exchange wrote it.")
+    # Get-ActiveSyncOrganizationSettings, remote spelling of the level kept (Allow, Block, Quarantine).
+    default_access_level = models.CharField(max_length=32, blank=True)
+    user_mail_insert = models.TextField(blank=True)
+    admin_mail_recipients = models.JSONField(default=list, blank=True)
+    settings_observed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="organization_name_once_a_tenant")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ConnectorStatus(models.TextChoices):
+    """Graph's deviceManagementExchangeConnectorStatus members, spelt as in Graph."""
+
+    NONE = "none", _("None")
+    CONNECTION_PENDING = "connectionPending", _("Connection pending")
+    CONNECTED = "connected", _("Connected")
+    DISCONNECTED = "disconnected", _("Disconnected")
+
+
+class Authentication(models.TextChoices):
+    """How the service account signs in to the PowerShell virtual directory."""
+
+    KERBEROS = "kerberos", "Kerberos"
+    NEGOTIATE = "negotiate", "Negotiate"
+    NTLM = "ntlm", "NTLM"
+    BASIC = "basic", "Basic"
+
+
+class Connector(models.Model):
+    """Account, servers, schedule and state by which one organisation is reached. Exactly one an organisation."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.OneToOneField(ExchangeOrganization, on_delete=models.CASCADE, related_name="connector")
+    generation = models.PositiveIntegerField(
+        default=1, help_text="Grows when the connector is replaced or reconfigured."
+    )
+
+    # The service account.
+    authentication = models.CharField(max_length=16, choices=Authentication.choices, default=Authentication.KERBEROS)
+    username = models.CharField(max_length=256)
+    password = EncryptedTextField(blank=True)
+    ca_certificates = models.TextField(blank=True, help_text="PEM; empty trusts the system's authorities.")
+
+    # Where its worker stands, and when it runs.
+    site = models.CharField(
+        max_length=40,
+        default="default",
+        validators=[
+            RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", _("Use lower-case letters, digits and hyphens."))
+        ],
+        help_text="Workers serving this connector listen on the queue site.<name>.",
+    )
+    is_enabled = models.BooleanField(default=True, help_text="Off: no scheduled syncs. The buttons still work.")
+    quick_sync_minutes = models.PositiveIntegerField(
+        default=120, validators=[MinValueValidator(5), MaxValueValidator(24 * 60)]
+    )
+    full_sync_time = models.TimeField(default=datetime.time(2, 0), help_text="In the tenant's time zone.")
+    next_quick_sync_at = models.DateTimeField(null=True, blank=True)
+    next_full_sync_at = models.DateTimeField(null=True, blank=True)
+
+    # State. status_changed_at tells how long it has been so; last_error_code is empty when the last run succeeded.
+    status = models.CharField(
+        max_length=24, choices=ConnectorStatus.choices, default=ConnectorStatus.CONNECTION_PENDING
+    )
+    status_changed_at = models.DateTimeField(auto_now_add=True)
+    last_error_code = models.CharField(max_length=64, blank=True)
+    exchange_server = models.CharField(max_length=255, blank=True, help_text="FQDN of the server that answered last.")
+    connector_server = models.CharField(max_length=255, blank=True, help_text="Host name of the worker that asked.")
+    last_successful_sync_at = models.DateTimeField(null=True, blank=True)
+    last_full_sync_at = models.DateTimeField(null=True, blank=True)
+    # Start of the newest successful sync, by the database's clock: a quick sync asks for what is newer, with a margin.
+    synced_until = models.DateTimeField(null=True, blank=True)
+    # Grows by one each time a run takes the lease; a write carrying an older number is refused.
+    fence = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["organization__name"]
+        indexes = [
+            models.Index(fields=["next_quick_sync_at"], name="connector_next_quick"),
+            models.Index(fields=["next_full_sync_at"], name="connector_next_full"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organization}"
+
+
+class ClientAccessServer(models.Model):
+    """One entry server of an organisation (CAS), in the order in which it is tried."""
+
+    class Source(models.TextChoices):
+        CONFIGURED = "configured", _("Configured")
+        DISCOVERED = "discovered", _("Discovered")
+
+    connector = models.ForeignKey(Connector, on_delete=models.CASCADE, related_name="servers")
+    fqdn = models.CharField(max_length=255, help_text="As in the certificate and the service principal name.")
+    address = models.CharField(max_length=255, blank=True, help_text="Where to connect, when not the FQDN itself.")
+    port = models.PositiveIntegerField(default=443, validators=[MaxValueValidator(65535)])
+    use_tls = models.BooleanField(default=True)
+    priority = models.PositiveSmallIntegerField(default=100, help_text="The lowest is tried first.")
+    source = models.CharField(max_length=16, choices=Source.choices, default=Source.CONFIGURED)
+    # A discovered server says which Exchange it runs; whether and how it can be reached is not known by that.
+    build = models.CharField(max_length=64, blank=True)
+    is_usable = models.BooleanField(
+        default=True,
+        help_text="False: only listed, because discovery tells a name but not how it is reached from here.",
+    )
+    last_answered_at = models.DateTimeField(null=True, blank=True)
+    last_error_code = models.CharField(max_length=64, blank=True)
+    last_error_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["priority", "fqdn"]
+        constraints = [
+            models.UniqueConstraint(fields=["connector", "fqdn"], name="server_once_a_connector"),
+            models.CheckConstraint(condition=Q(port__gte=1), name="server_port_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.fqdn

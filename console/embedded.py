@@ -1,0 +1,63 @@
+"""What the one-machine defaults need before Django is up: generated secrets and the broker's socket path.
+
+Imported by settings, so it imports nothing of Django and starts nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+# sun_path holds 108 bytes on Linux and 104 on macOS; stay below both.
+MAX_SOCKET_PATH = 100
+
+
+def generated_secret(home: Path, name: str, *, fernet: bool = False) -> str:
+    """The secret kept in home/secrets/name (mode 600), made on first use.
+
+    Safe against two processes starting at once: the file is linked into place complete, and the loser reads the
+    winner's. Raises SystemExit with one plain line when the folder cannot be written.
+    """
+    path = home / "secrets" / name
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SystemExit(f"gatehouse: cannot read {path}: {error.strerror}. Give this user access to it.") from error
+    value = Fernet.generate_key().decode() if fernet else secrets.token_urlsafe(50)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii", delete=False) as draft:
+            draft.write(value)
+            draft.flush()
+            os.fsync(draft.fileno())
+        os.chmod(draft.name, stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return path.read_text(encoding="ascii")
+        finally:
+            os.unlink(draft.name)
+    except OSError as error:
+        raise SystemExit(
+            f"gatehouse: cannot write to {home}: {error.strerror}. "
+            "Make the folder writable for this user, or point GATEHOUSE_HOME at one that is."
+        ) from error
+    return value
+
+
+def socket_path(home: Path) -> Path:
+    """Where the embedded valkey listens: under home, or in a private folder when that path is too long for a socket."""
+    path = home / "run" / "valkey.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"gatehouse-{os.getuid()}-{digest}" / "valkey.sock"

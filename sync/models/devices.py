@@ -1,0 +1,72 @@
+"""Mobile devices as Exchange knows them."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+
+class MobileDevice(models.Model):
+    """One ActiveSync partnership, as last observed: Get-MobileDevice or Get-ActiveSyncDevice.
+
+    One row an AD object (organisation, guid). (mailbox_key, device_id_key) names the same partnership across a removal and
+    a new first sync, and the same DeviceId may stand under several mailboxes. Text that Exchange left null is "".
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(
+        "connectors.ExchangeOrganization", on_delete=models.CASCADE, related_name="mobile_devices"
+    )
+    guid = models.UUIDField(help_text="The AD object's Guid.")
+    identity = models.TextField(help_text="As Exchange wrote it; sent back to it unchanged.")
+    distinguished_name = models.TextField(blank=True)
+    device_id = models.CharField(max_length=255)
+    device_id_key = models.CharField(max_length=255, help_text="device_id trimmed and case-folded, for comparing.")
+    mailbox = models.CharField(max_length=512, blank=True, help_text="The mailbox part of identity.")
+    mailbox_key = models.CharField(max_length=512, blank=True, help_text="mailbox case-folded.")
+    user_display_name = models.CharField(max_length=512, blank=True)
+
+    friendly_name = models.CharField(max_length=255, blank=True)
+    device_type = models.CharField(max_length=128, blank=True)
+    device_model = models.CharField(max_length=255, blank=True)
+    device_os = models.CharField(max_length=255, blank=True)
+    device_os_language = models.CharField(max_length=64, blank=True)
+    device_user_agent = models.TextField(blank=True)
+    device_imei = models.CharField(max_length=64, blank=True)
+    device_mobile_operator = models.CharField(max_length=128, blank=True)
+    device_telephone_number = models.CharField(max_length=64, blank=True)
+    client_type = models.CharField(
+        max_length=64, blank=True, help_text="EAS, REST, Outlook, ...; empty before Exchange 2013."
+    )
+    client_version = models.CharField(max_length=32, blank=True, help_text="ActiveSync protocol version.")
+
+    # Exchange's labels as they come (Allowed, Blocked, Quarantined, DeviceDiscovery, Unknown, or a newer one).
+    access_state = models.CharField(max_length=64, blank=True)
+    access_state_reason = models.CharField(max_length=64, blank=True)
+    access_control_rule = models.TextField(blank=True)
+
+    first_sync_time = models.DateTimeField(null=True)
+    when_created = models.DateTimeField(null=True)
+    when_changed = models.DateTimeField(null=True)
+
+    # Sixteen bytes over the object as it came: equal means nothing changed, and nothing is parsed or written.
+    wire_digest = models.BinaryField(max_length=16)
+    # The fence of the run that saw it last; after a complete listing, anything older is gone.
+    seen_fence = models.BigIntegerField(default=0)
+    first_observed_at = models.DateTimeField()
+    changed_at = models.DateTimeField(help_text="When a sync last found it different.")
+    gone_at = models.DateTimeField(null=True, help_text="Set when a complete listing no longer held it; the row stays.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "guid"], name="device_once_an_organization"),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "wire_digest"], name="device_digest"),
+            models.Index(fields=["organization", "mailbox_key", "device_id_key"], name="device_partnership"),
+            models.Index(fields=["organization", "device_id_key"], name="device_by_device_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.mailbox} · {self.device_id}"
