@@ -107,7 +107,7 @@ TEMPLATES = [
 
 # --- data -------------------------------------------------------------------------------------------------------
 
-# WAL and IMMEDIATE: without them concurrent writers fail with "database is locked" (measured; see docs/architecture.md).
+# WAL and IMMEDIATE: without them concurrent writers fail with "database is locked" (see docs/architecture.md).
 _SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,

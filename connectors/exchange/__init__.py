@@ -1,4 +1,5 @@
 """Exchange over remote PowerShell. The only package that knows pypsrp; it knows nothing of Django.
 
-`client.connect()` opens a session and gives an `ExchangeClient`; `records` are what it reads; `errors` is all it raises.
+`session.connect()` opens a session and gives an `ExchangeClient` (client.py); `records` are what it reads, `errors` is
+all it raises.
 """

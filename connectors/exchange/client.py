@@ -1,6 +1,6 @@
 """The interface by which the product speaks to Exchange. `sync` depends on `ExchangeClient`, tests fake it.
 
-The real one is made by `connect()`.
+The real one is made by `session.connect()`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,10 @@ class Throttling:
 
 
 class ExchangeClient(Protocol):
-    """One signed-in session with one server. Not thread-safe; closes with its context. Every call may raise ExchangeError,
-    or CanceledError when should_stop() turned true."""
+    """One signed-in session with one server. Not thread-safe; closes with its context.
+
+    Every call may raise ExchangeError, or CanceledError when should_stop() turned true.
+    """
 
     endpoint: Endpoint
     throttling: Throttling

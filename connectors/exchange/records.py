@@ -22,7 +22,7 @@ class WireObject(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """16 bytes over the raw object, the selected properties and the reader's version: equal means nothing changed."""
+        """16 bytes over raw object, selected properties and reader version: equal means nothing changed."""
 
     @property
     def raw(self) -> bytes:

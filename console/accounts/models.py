@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
-    """A person who signs in to the console. A superuser sees every tenant; anyone else sees those of their memberships."""
+    """A person who signs in. A superuser sees every tenant; anyone else sees those of their memberships."""
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     language = models.CharField(max_length=10, blank=True, help_text="BCP 47 tag; empty follows the browser.")

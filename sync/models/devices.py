@@ -10,8 +10,8 @@ from django.db import models
 class MobileDevice(models.Model):
     """One ActiveSync partnership, as last observed: Get-MobileDevice or Get-ActiveSyncDevice.
 
-    One row an AD object (organisation, guid). (mailbox_key, device_id_key) names the same partnership across a removal and
-    a new first sync, and the same DeviceId may stand under several mailboxes. Text that Exchange left null is "".
+    One row an AD object (organisation, guid). (mailbox_key, device_id_key) names the same partnership across a removal
+    and a new first sync; the same DeviceId may stand under several mailboxes. Text that Exchange left null is "".
     """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
