@@ -9,10 +9,12 @@ import json
 import struct
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from connectors.exchange.client import Account, Endpoint, Options
 from connectors.exchange.session import connect
+
+from connectors.exchange.client import Account, Endpoint, Options
 
 
 def main() -> None:
@@ -20,21 +22,19 @@ def main() -> None:
     endpoint = Endpoint(fqdn=target["fqdn"], address=target["host"], port=target["port"], use_tls=False)
     account = Account(username=target["user"], password=target["password"], authentication="basic")
     options = Options(select_properties=target["select"])
-    dump = Path(target["dump"]).open("wb") if target.get("dump") else None
     count = 0
-    with connect(endpoint, account, options) as client:
+    with ExitStack() as stack:
+        dump = stack.enter_context(Path(target["dump"]).open("wb")) if target.get("dump") else None
+        client = stack.enter_context(connect(endpoint, account, options))
         started = time.perf_counter()
         for page in client.devices():
             for wire in page.objects:
                 if dump is None:
                     page.parse(wire)
                 else:
-                    raw = bytes(wire.raw)
-                    dump.write(struct.pack(">I", len(raw)) + raw)
+                    dump.write(struct.pack(">I", len(wire.raw)) + wire.raw)
             count += len(page.objects)
         seconds = time.perf_counter() - started
-    if dump is not None:
-        dump.close()
     print(json.dumps({"objects": count, "seconds": seconds}))
 
 

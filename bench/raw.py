@@ -19,7 +19,7 @@ BODY_BYTES = 380_000  # what 512,000 bytes of envelope hold after base64
 
 
 def bodies(dump: Path) -> list[bytes]:
-    """The dump's objects, wrapped by the body: <R><Obj>...</Obj>...</R>. Kept in memory, so that disk is not measured."""
+    """The dump's objects, wrapped by the body: <R><Obj>...</Obj>...</R>. In memory, so that disk is not measured."""
     data = dump.read_bytes()
     result, body, size, offset = [], [], 0, 0
     while offset < len(data):
