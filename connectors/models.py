@@ -56,6 +56,8 @@ class ExchangeOrganization(models.Model):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="organizations")
     name = models.CharField(max_length=200, help_text="As shown in the console; Exchange's own name is observed_name.")
     observed_name = models.CharField(max_length=200, blank=True, help_text="Get-OrganizationConfig Name.")
+    # Tells two Exchange organisations of the same name apart, and one that is reached by two connectors.
+    observed_guid = models.UUIDField(null=True, blank=True, help_text="Get-OrganizationConfig Guid.")
     version = models.CharField(
         max_length=8, choices=ExchangeVersion.choices, default=ExchangeVersion.UNKNOWN, blank=True
     )
@@ -106,13 +108,16 @@ class Connector(models.Model):
     username = models.CharField(max_length=256)
     password = EncryptedTextField(blank=True)
     ca_certificates = models.TextField(blank=True, help_text="PEM; empty trusts the system's authorities.")
+    is_clear_text_allowed = models.BooleanField(
+        default=False, help_text="Basic without TLS sends the password readable over the network."
+    )
 
     # Where its worker stands, and when it runs.
     site = models.CharField(
         max_length=40,
         default="default",
         validators=[
-            RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", _("Use lower-case letters, digits and hyphens."))
+            RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", _("Use lower-case letters, digits and hyphens."))
         ],
         help_text="Workers serving this connector listen on the queue site.<name>.",
     )
@@ -121,6 +126,7 @@ class Connector(models.Model):
         default=120, validators=[MinValueValidator(5), MaxValueValidator(24 * 60)]
     )
     full_sync_time = models.TimeField(default=datetime.time(2, 0), help_text="In the tenant's time zone.")
+    # NULL: not yet reckoned since the schedule was made or changed; sync.schedule fills it in.
     next_quick_sync_at = models.DateTimeField(null=True, blank=True)
     next_full_sync_at = models.DateTimeField(null=True, blank=True)
 
@@ -148,7 +154,7 @@ class Connector(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.organization}"
+        return self.organization.name
 
 
 class ClientAccessServer(models.Model):
@@ -159,7 +165,9 @@ class ClientAccessServer(models.Model):
         DISCOVERED = "discovered", _("Discovered")
 
     connector = models.ForeignKey(Connector, on_delete=models.CASCADE, related_name="servers")
-    fqdn = models.CharField(max_length=255, help_text="As in the certificate and the service principal name.")
+    fqdn = models.CharField(
+        max_length=255, help_text="As in the certificate and the service principal name; lower-case."
+    )
     address = models.CharField(max_length=255, blank=True, help_text="Where to connect, when not the FQDN itself.")
     port = models.PositiveIntegerField(default=443, validators=[MaxValueValidator(65535)])
     use_tls = models.BooleanField(default=True)

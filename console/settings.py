@@ -36,7 +36,7 @@ DEBUG = env.bool("GATEHOUSE_DEBUG", default=False)
 
 SECRET_KEY = _value("GATEHOUSE_SECRET_KEY") or generated_secret(HOME, "django.key")
 # Newest first. The first encrypts, all decrypt: prepend a key to rotate (Fernet keys, comma separated).
-FIELD_KEYS = [k for k in _value("GATEHOUSE_FIELD_KEYS").split(",") if k] or [
+FIELD_KEYS = [k.strip() for k in _value("GATEHOUSE_FIELD_KEYS").split(",") if k.strip()] or [
     generated_secret(HOME, "fields.key", fernet=True)
 ]
 

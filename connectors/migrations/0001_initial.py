@@ -33,6 +33,10 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, help_text="Get-OrganizationConfig Name.", max_length=200),
                 ),
                 (
+                    "observed_guid",
+                    models.UUIDField(blank=True, help_text="Get-OrganizationConfig Guid.", null=True),
+                ),
+                (
                     "version",
                     models.CharField(
                         blank=True,
@@ -108,6 +112,12 @@ class Migration(migrations.Migration):
                     models.TextField(blank=True, help_text="PEM; empty trusts the system's authorities."),
                 ),
                 (
+                    "is_clear_text_allowed",
+                    models.BooleanField(
+                        default=False, help_text="Basic without TLS sends the password readable over the network."
+                    ),
+                ),
+                (
                     "site",
                     models.CharField(
                         default="default",
@@ -115,7 +125,7 @@ class Migration(migrations.Migration):
                         max_length=40,
                         validators=[
                             django.core.validators.RegexValidator(
-                                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "Use lower-case letters, digits and hyphens."
+                                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?\\Z", "Use lower-case letters, digits and hyphens."
                             )
                         ],
                     ),
@@ -194,7 +204,9 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
                     "fqdn",
-                    models.CharField(help_text="As in the certificate and the service principal name.", max_length=255),
+                    models.CharField(
+                        help_text="As in the certificate and the service principal name; lower-case.", max_length=255
+                    ),
                 ),
                 (
                     "address",
