@@ -16,9 +16,12 @@ from connectors.models import ClientAccessServer, Connector, ExchangeOrganizatio
 class Person(Protocol):
     """A signed-in user or Django's AnonymousUser, as far as access is concerned."""
 
-    pk: Any
-    is_active: bool
-    is_superuser: bool
+    @property
+    def pk(self) -> Any: ...
+    @property
+    def is_active(self) -> bool: ...
+    @property
+    def is_superuser(self) -> bool: ...
 
 
 def tenants_for(person: Person) -> QuerySet[Tenant]:

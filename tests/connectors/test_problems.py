@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils.functional import Promise
@@ -25,9 +26,7 @@ PRODUCT = [
 
 def _error_classes() -> list[type[errors.ExchangeError]]:
     return [
-        value
-        for value in vars(errors).values()
-        if inspect.isclass(value) and issubclass(value, errors.ExchangeError)
+        value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.ExchangeError)
     ]
 
 
@@ -140,7 +139,7 @@ def test_an_unknown_code_is_shown_with_an_entry_of_its_own() -> None:
 
 @pytest.mark.parametrize("error_class", _error_classes(), ids=lambda c: c.__name__)
 def test_the_params_of_every_error_class_render(error_class: type[errors.ExchangeError]) -> None:
-    more = {"retry_after": 5.0} if issubclass(error_class, errors.ThrottledError) else {}
+    more: dict[str, Any] = {"retry_after": 5.0} if issubclass(error_class, errors.ThrottledError) else {}
     error = error_class("x", server="ex01.contoso.com", cmdlet="Get-MobileDevice", remote_text="no", **more)
     rendered = problem(error.code, error.params)
     assert "ex01.contoso.com" in rendered.happened or "Get-MobileDevice" in rendered.happened
