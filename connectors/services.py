@@ -276,11 +276,11 @@ def connector_observed(
     """
     _fence_check(connector, fence)
     row = ExchangeOrganization.objects.get(pk=connector.organization_id)
-    row.observed_name = organization.name[:200]
+    row.observed_name = _column(organization.name, 200)
     row.observed_guid = organization.guid
-    row.default_access_level = settings.default_access_level[:32]
-    row.user_mail_insert = settings.user_mail_insert
-    row.admin_mail_recipients = list(settings.admin_mail_recipients)
+    row.default_access_level = _column(settings.default_access_level, 32)
+    row.user_mail_insert = _column(settings.user_mail_insert)
+    row.admin_mail_recipients = [_column(address) for address in settings.admin_mail_recipients]
     row.settings_observed_at = timezone.now()
     newest = max(
         (server.version for server in servers),
@@ -290,18 +290,28 @@ def connector_observed(
     if newest is not None:
         known = newest.product in ExchangeVersion.values
         row.version = ExchangeVersion(newest.product) if known else ExchangeVersion.UNKNOWN
-        row.build = newest.text[:64]
-    row.save()
+        row.build = _column(newest.text, 64)
+    row.save(
+        update_fields=[
+            "observed_name", "observed_guid", "version", "build", "default_access_level", "user_mail_insert",
+            "admin_mail_recipients", "settings_observed_at",
+        ]
+    )  # fmt: skip
     _servers_observed(connector, servers)
     logger.info("organisation %s observed by %s", row.public_id, actor.name)
+
+
+def _column(text: str, limit: int | None = None) -> str:
+    """Foreign text as a column can hold it: PostgreSQL takes no NUL and nothing longer than the column."""
+    return text.replace("\0", "")[:limit]
 
 
 def _servers_observed(connector: Connector, servers: Sequence[ExchangeServerRecord]) -> None:
     found = {server.fqdn.lower(): server for server in servers if server.is_client_access_server and server.fqdn}
     known = {row.fqdn.lower(): row for row in ClientAccessServer.objects.filter(connector=connector)}
     for name, row in known.items():
-        if name in found and row.build != found[name].version.text[:64]:
-            row.build = found[name].version.text[:64]
+        if name in found and row.build != _column(found[name].version.text, 64):
+            row.build = _column(found[name].version.text, 64)
             row.save(update_fields=["build"])
         elif name not in found and row.source == ClientAccessServer.Source.DISCOVERED:
             row.delete()
@@ -311,7 +321,7 @@ def _servers_observed(connector: Connector, servers: Sequence[ExchangeServerReco
             fqdn=name,
             priority=DISCOVERED_PRIORITY,
             source=ClientAccessServer.Source.DISCOVERED,
-            build=server.version.text[:64],
+            build=_column(server.version.text, 64),
             is_usable=False,
         )
         for name, server in found.items()

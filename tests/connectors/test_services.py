@@ -423,8 +423,9 @@ class TestObserved:
         assert len(servers_of(connector)) == 2
 
     def test_text_longer_than_its_column_is_cut(self) -> None:
-        long = factories.version("Version " + "9" * 300, "2019", 15, 2, 1, 1)
-        assert len(observe(factories.connector(), server_record("ex01.contoso.com", long)).build) == 64
+        long = factories.version("Ver\0sion " + "9" * 300, "2019", 15, 2, 1, 1)
+        build = observe(factories.connector(), server_record("ex01.contoso.com", long)).build
+        assert build == "Version " + "9" * 56
 
 
 class TestStatus:
