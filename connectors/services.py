@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from connectors.actors import Actor
+from connectors.configuration import configuration, configure, servers_write
 from connectors.exchange.records import (
     ActiveSyncOrganizationSettingsRecord,
     ExchangeServerRecord,
@@ -29,14 +30,7 @@ from connectors.models import (
     ExchangeVersion,
     Tenant,
 )
-from connectors.secrets import Secret, SecretError
-from connectors.validation import (
-    AccountSettings,
-    ServerSettings,
-    account_clean,
-    certificates_clean,
-    servers_clean,
-)
+from connectors.validation import AccountSettings, ServerSettings
 
 __all__ = [
     "AccountSettings",
@@ -55,8 +49,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Order in which servers are tried; steps leave room to move one between two others.
-PRIORITY_STEP = 10
 # Discovered servers stand behind all configured ones.
 DISCOVERED_PRIORITY = 10_000
 
@@ -115,9 +107,9 @@ def connector_create(
             }
         )
     connector = Connector(organization=organization, site=site, is_clear_text_allowed=is_clear_text_allowed)
-    clean_servers = _configure(connector, account, servers, ca_certificates)
+    clean_servers = configure(connector, account, servers, ca_certificates)
     connector.save()
-    _servers_write(connector, clean_servers)
+    servers_write(connector, clean_servers)
     logger.info("connector %s created by %s", connector.public_id, actor.name)
     return connector
 
@@ -139,11 +131,11 @@ def connector_reconfigure(
     connector_create does.
     """
     current = Connector.objects.select_for_update().get(pk=connector.pk)
-    before, old_password = _configuration(current), current.password
+    before = configuration(current)
     current.is_clear_text_allowed = is_clear_text_allowed
-    clean_servers = _configure(current, account, servers, ca_certificates)
-    _servers_write(current, clean_servers)
-    if _configuration(current) == before and _is_same(old_password, current.password):
+    clean_servers = configure(current, account, servers, ca_certificates)
+    servers_write(current, clean_servers)
+    if configuration(current) == before:
         return False
     current.generation += 1
     current.save(
@@ -176,83 +168,6 @@ def schedule_change(
     connector.clean_fields(exclude={field.name for field in Connector._meta.fields} - set(fields))
     connector.save(update_fields=fields)
     logger.info("schedule of connector %s changed by %s", connector.public_id, actor.name)
-
-
-def _configure(
-    connector: Connector, account: AccountSettings, servers: Sequence[ServerSettings], ca_certificates: str
-) -> tuple[ServerSettings, ...]:
-    """Set the fields of `connector`, unsaved, and return the servers; one ValidationError with all that is wrong."""
-    problems: dict[str, list[ValidationError]] = {}
-    clean_servers: tuple[ServerSettings, ...] = ()
-    try:
-        account = account_clean(account)
-    except ValidationError as error:
-        problems.update(error.error_dict)
-    try:
-        clean_servers = servers_clean(
-            servers,
-            authentication=account.authentication,
-            is_clear_text_allowed=connector.is_clear_text_allowed,
-        )
-    except ValidationError as error:
-        problems["servers"] = error.error_list
-    try:
-        connector.ca_certificates = certificates_clean(ca_certificates)
-    except ValidationError as error:
-        problems["ca_certificates"] = error.error_list
-    connector.username = account.username
-    connector.password = account.password
-    connector.authentication = account.authentication
-    try:
-        connector.clean_fields(exclude=["organization", *problems])
-    except ValidationError as error:
-        problems.update(error.error_dict)
-    if problems:
-        raise ValidationError(problems)
-    return clean_servers
-
-
-def _configuration(connector: Connector) -> tuple[object, ...]:
-    """What a generation stands for, to compare; the password apart (_is_same)."""
-    return (
-        connector.username,
-        connector.authentication,
-        connector.ca_certificates,
-        connector.is_clear_text_allowed,
-        tuple(
-            ClientAccessServer.objects.filter(connector=connector, source=ClientAccessServer.Source.CONFIGURED)
-            .order_by("priority", "fqdn")
-            .values_list("fqdn", "address", "port", "use_tls")
-        ),
-    )
-
-
-def _is_same(old: Secret, new: Secret) -> bool:
-    try:
-        return old == new
-    except SecretError:
-        return False  # the key of the old one is lost; entering the password again is the remedy
-
-
-def _servers_write(connector: Connector, servers: Sequence[ServerSettings]) -> None:
-    """Make the configured servers exactly these, in this order; discovered ones that are not named stay."""
-    names = [server.fqdn for server in servers]
-    ClientAccessServer.objects.filter(connector=connector, source=ClientAccessServer.Source.CONFIGURED).exclude(
-        fqdn__in=names
-    ).delete()
-    for position, server in enumerate(servers, start=1):
-        ClientAccessServer.objects.update_or_create(
-            connector=connector,
-            fqdn=server.fqdn,
-            defaults={
-                "address": server.address,
-                "port": server.port,
-                "use_tls": server.use_tls,
-                "priority": position * PRIORITY_STEP,
-                "source": ClientAccessServer.Source.CONFIGURED,
-                "is_usable": True,
-            },
-        )
 
 
 # --- what runs report -------------------------------------------------------------------------------------------
