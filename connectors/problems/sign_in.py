@@ -18,10 +18,21 @@ PROBLEMS: Mapping[str, Problem] = {
         kept=KEPT,
         remedy=_(
             "See whether the password expired or the account is locked (Search-ADAccount -LockedOut), then enter the "
-            "password again. If both are right, the way to sign in is not switched on: "
-            "Get-PowerShellVirtualDirectory -Server <name> | Format-List *Authentication* shows it. A stock server "
-            "takes Kerberos only; Basic needs BasicAuthentication, NTLM and Negotiate need WindowsAuthentication. "
-            "With a TLS-terminating proxy in between, Extended Protection refuses NTLM."
+            "password again. If both are right, try the other form of the user name (name@contoso.com or "
+            "CONTOSO\\name), and see whether the way to sign in is meant to be on: Get-PowerShellVirtualDirectory "
+            "-Server <name> | Format-List *Authentication*. With a TLS-terminating proxy in between, Extended "
+            "Protection refuses NTLM and Negotiate."
+        ),
+    ),
+    "authentication_not_offered": Problem(
+        title=_("The server does not offer this way to sign in"),
+        happened=_("%(server)s does not offer the way to sign in that the connector is set to. No password was sent."),
+        kept=KEPT,
+        remedy=_(
+            "See what is switched on: Get-PowerShellVirtualDirectory -Server <name> | Format-List *Authentication*. "
+            "A stock server offers Kerberos only. Choose what is offered, or switch on what you want: "
+            "Set-PowerShellVirtualDirectory “<name>\\PowerShell (Default Web Site)” -BasicAuthentication $true (with "
+            "TLS), or -WindowsAuthentication $true for NTLM and Negotiate."
         ),
     ),
     "access_denied": Problem(
