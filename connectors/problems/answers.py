@@ -99,9 +99,10 @@ PROBLEMS: Mapping[str, Problem] = {
         kept=KEPT_RETRIED,
         remedy=_(
             "Give Gatehouse an account that nothing else uses. Sessions of programs that were killed count until "
-            "they expire (about 15 minutes); recycling MSExchangePowerShellAppPool ends them at once, everybody's. "
-            "For more, New-ThrottlingPolicy -ThrottlingPolicyScope Regular -PowerShellMaxConcurrency <n>, then "
-            "Set-ThrottlingPolicyAssociation <account>."
+            "they expire: Gatehouse's own after 3 minutes, those of others often after 15. Recycling "
+            "MSExchangePowerShellAppPool ends them at once, everybody's. For more sessions, New-ThrottlingPolicy "
+            "-ThrottlingPolicyScope Regular -PowerShellMaxConcurrency <n>, then Set-ThrottlingPolicyAssociation "
+            "<account>."
         ),
     ),
     "user_load_quota": Problem(

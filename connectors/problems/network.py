@@ -105,8 +105,9 @@ PROBLEMS: Mapping[str, Problem] = {
         happened=_("The proxy between this machine and %(server)s refused or could not make the connection."),
         kept=KEPT,
         remedy=_(
-            "Exchange in your own building rarely needs a proxy: see whether one is set by mistake in the worker's "
-            "environment (HTTPS_PROXY, NO_PROXY). If it is needed, allow it to connect to %(server)s at 80 and 443."
+            "Check the proxy's address and credentials, and that it may connect to %(server)s at 80 and 443. "
+            "Exchange in your own building rarely needs a proxy: without one set for the connector the worker "
+            "connects directly, whatever its environment says."
         ),
     ),
     "redirected": Problem(
