@@ -22,11 +22,14 @@ PROBLEMS: Mapping[str, Problem] = {
     "wrong_port": Problem(
         title=_("This port is not Exchange's"),
         happened=_(
-            "%(server)s answered with its own Windows remote management (WinRM), which has no Exchange in it. That "
-            "is what ports 5985 and 5986 are."
+            "%(server)s answered, but not as Exchange does at this port: either with Windows' own remote management "
+            "(that is what 5985 and 5986 are, and it has no Exchange in it), or without TLS where TLS was expected."
         ),
         kept=KEPT,
-        remedy=_("Set the port to 443 with TLS, or 80 without: Exchange's remote PowerShell lives in IIS."),
+        remedy=_(
+            "Exchange's remote PowerShell lives in IIS: set the port to 443 with TLS, or to 80 without. At another "
+            "port, check in IIS Manager whether that binding is http or https."
+        ),
     ),
     "not_powershell": Problem(
         title=_("The answer is not PowerShell's"),
