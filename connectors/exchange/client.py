@@ -46,18 +46,24 @@ class Account:
 class Options:
     """How to connect. Seconds throughout; `ca_file` None trusts the system's authorities.
 
+    proxy: its URL, with percent-encoded credentials; None connects directly, whatever the environment says.
     operation_timeout: the long poll of one Receive. read_timeout must exceed it.
-    silence: a command is given up (no_answer) when nothing at all came for so long.
-    deadline: the whole of one command (deadline_exceeded).
+    silence: a command is given up (no_answer) when no data came for so long, however politely the server answers.
+    deadline: the whole of one command, the time the caller takes between pages included (deadline_exceeded).
+    idle_timeout: the server ends a session that we do not use for so long; what a killed worker leaves counts against
+    the account's sessions until then.
+    select_properties: have the server send the wanted properties alone where it can (Select-Object).
     """
 
     ca_file: str | None = None
     proxy: str | None = field(default=None, repr=False)
     connect_timeout: float = 15.0
-    operation_timeout: int = 20
+    operation_timeout: int = 5
     read_timeout: int = 40
     silence: float = 180.0
     deadline: float = 4 * 3600.0
+    idle_timeout: int = 180
+    select_properties: bool = True
 
 
 def never() -> bool:

@@ -54,7 +54,7 @@ class TransientError(ExchangeError):
 
     Codes: connection_refused, connection_timed_out, connection_dropped, name_not_resolved, server_unavailable (503),
     server_error (500 without a fault we know), shell_lost, pool_broken, no_answer (silence past the limit),
-    deadline_exceeded, malformed_answer, exchange_transient, cmdlet_proxy_failed.
+    deadline_exceeded, malformed_answer, listing_incomplete, exchange_transient, cmdlet_proxy_failed.
     """
 
     reaction = "retry"
@@ -74,7 +74,7 @@ class ThrottledError(TransientError):
         self,
         message: str,
         *,
-        retry_after: float,
+        retry_after: float = 30.0,
         code: str = "",
         server: str = "",
         cmdlet: str = "",
@@ -125,9 +125,10 @@ class BadRequestError(ExchangeError):
 class StopError(ExchangeError):
     """Settings or credentials: nothing will work until a person changes something.
 
-    Codes: authentication_failed, access_denied, forbidden (403), endpoint_not_found (404), wrong_port,
-    not_powershell (an answer that is not WS-Man), redirected, certificate_untrusted, certificate_expired,
-    certificate_wrong_name, kerberos_failed, kerberos_unavailable, clock_skew, proxy_failed, bad_settings.
+    Codes: authentication_failed, authentication_not_offered, access_denied, forbidden (403),
+    endpoint_not_found (404), wrong_port, not_powershell (an answer that is not WS-Man), redirected,
+    certificate_untrusted, certificate_expired, certificate_wrong_name, kerberos_failed, kerberos_unavailable,
+    clock_skew, proxy_failed, bad_settings.
     """
 
     reaction = "stop"

@@ -18,7 +18,7 @@ class RecordError(ValueError):
 
 
 class WireObject(Protocol):
-    """One object of a listing as it came: cheap to hold, parsed only when asked."""
+    """One object of a listing as it came: cheap to hold, parsed only when asked. Made by rows.py."""
 
     @property
     def digest(self) -> bytes:
@@ -106,3 +106,76 @@ class DevicePage:
 
     objects: tuple[WireObject, ...]
     parse: Callable[[WireObject], MobileDeviceRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatisticsRecord:
+    """Get-MobileDeviceStatistics / Get-ActiveSyncDeviceStatistics (exchange.md 2.3; names differ from the device's)."""
+
+    identity: str
+    device_id: str
+    device_type: str
+    friendly_name: str
+    access_state: str
+    access_state_reason: str
+    policy_applied: str
+    policy_application_status: str
+    status: str
+    first_sync_time: datetime.datetime | None
+    last_sync_attempt_time: datetime.datetime | None
+    last_success_sync: datetime.datetime | None
+    wipe_requested_at: datetime.datetime | None
+    wipe_acknowledged_at: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CasMailboxRecord:
+    """Get-CASMailbox: a mailbox's personal entries and ActiveSync settings."""
+
+    guid: uuid.UUID
+    identity: str
+    name: str
+    display_name: str
+    primary_smtp_address: str
+    active_sync_enabled: bool
+    has_active_sync_device_partnership: bool
+    allowed_device_ids: tuple[str, ...]
+    blocked_device_ids: tuple[str, ...]
+    active_sync_mailbox_policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientRecord:
+    """Get-Recipient. `email_addresses` keep Exchange's prefixes: SMTP: is the primary, smtp: are the others."""
+
+    guid: uuid.UUID
+    identity: str
+    distinguished_name: str
+    display_name: str
+    sam_account_name: str
+    primary_smtp_address: str
+    email_addresses: tuple[str, ...]
+    external_directory_object_id: str
+    recipient_type: str
+    recipient_type_details: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAccessRuleRecord:
+    """Get-ActiveSyncDeviceAccessRule."""
+
+    identity: str
+    name: str
+    characteristic: str
+    query_string: str
+    access_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClassRecord:
+    """Get-ActiveSyncDeviceClass: one kind of device that the organisation has ever seen."""
+
+    identity: str
+    device_type: str
+    device_model: str
+    last_update_time: datetime.datetime | None

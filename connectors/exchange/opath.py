@@ -1,0 +1,97 @@
+"""OPATH filters for -Filter, put together from checked parts; values never reach the filter unquoted. Pure.
+
+It refuses property names that Exchange does not filter devices by, so that a misspelt one fails here and not there.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+# Get-MobileDevice / Get-ActiveSyncDevice (Microsoft Learn, "Filterable properties for the Filter parameter").
+DEVICE_PROPERTIES = frozenset(
+    {
+        "ClientType",
+        "DeviceAccessControlRule",
+        "DeviceAccessState",
+        "DeviceAccessStateReason",
+        "DeviceActiveSyncVersion",
+        "DeviceId",
+        "DeviceImei",
+        "DeviceMobileOperator",
+        "DeviceModel",
+        "DeviceOS",
+        "DeviceOSLanguage",
+        "DeviceTelephoneNumber",
+        "DeviceType",
+        "DeviceUserAgent",
+        "FirstSyncTime",
+        "FriendlyName",
+        "ProvisioningFlags",
+        "UserDisplayName",
+    }
+)
+MAILBOX_PROPERTIES = frozenset(
+    {"ActiveSyncAllowedDeviceIDs", "ActiveSyncBlockedDeviceIDs", "DisplayName", "HasActiveSyncDevicePartnership"}
+)
+KNOWN_PROPERTIES = DEVICE_PROPERTIES | MAILBOX_PROPERTIES
+
+Operator = Literal["eq", "ne", "lt", "gt", "like", "notlike"]
+Value = str | bool | int | datetime.datetime | None
+
+
+def literal(value: Value) -> str:
+    """The value as OPATH writes it: text in single quotes with inner quotes doubled; $true, $null and numbers bare.
+
+    Raises ValueError for text with control characters and for a time without a zone.
+    """
+    if value is None:
+        return "$null"
+    if isinstance(value, bool):
+        return "$true" if value else "$false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            raise ValueError("a time in a filter needs a zone")
+        # Universal and sortable: the one form that no server culture reads as another day.
+        return f"'{value.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%SZ}'"
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("text in a filter must not hold control characters")
+    # PowerShell's parser takes typographic single quotes for plain ones, so they are doubled too.
+    return "'" + "".join(c * 2 if c in "'\u2018\u2019\u201a\u201b" else c for c in value) + "'"
+
+
+def compare(name: str, operator: Operator, value: Value) -> str:
+    """`name -operator value`. Raises ValueError for a property that is not filterable, or a wildcard outside -like."""
+    if name not in KNOWN_PROPERTIES:
+        raise ValueError(f"Exchange does not filter by {name!r}")
+    return f"{name} -{operator} {literal(value)}"
+
+
+def every(*conditions: str) -> str:
+    """All conditions hold."""
+    return _joined("and", conditions)
+
+
+def some(*conditions: str) -> str:
+    """At least one condition holds."""
+    return _joined("or", conditions)
+
+
+def _joined(word: str, conditions: tuple[str, ...]) -> str:
+    if not conditions:
+        raise ValueError("a filter needs a condition")
+    if len(conditions) == 1:
+        return conditions[0]
+    return f" -{word} ".join(f"({condition})" for condition in conditions)
+
+
+def devices_in_state(*states: str) -> str:
+    """Devices whose DeviceAccessState is one of these labels (Allowed, Blocked, Quarantined, DeviceDiscovery)."""
+    return some(*(compare("DeviceAccessState", "eq", state) for state in states))
+
+
+def devices_first_seen_after(moment: datetime.datetime) -> str:
+    """Devices that synchronised for the first time after `moment` (aware)."""
+    return compare("FirstSyncTime", "gt", moment)

@@ -1,0 +1,419 @@
+"""HTTP under pypsrp's WS-Man: how long we wait, where we connect, and what we take for an answer.
+
+Subclasses of pypsrp's transport and WSMan that
+- dial an address while naming the server (certificate, SPN, Host) by its FQDN;
+- follow no redirect, and take nothing but SOAP for an answer, encrypted where the connection encrypts;
+- wait in slices, so that a cancel is seen although the server is silent;
+- start over with a fresh connection and sign-in after any failure and after a pause: a message encrypted for a
+  connection that the server has closed meanwhile fails otherwise (wire.md 10, pitfall 3);
+- find the payload of a large Receive by scanning bytes, where the standard path would copy and parse it several times.
+
+One thread, the one that opened it, in the process that opened it: message encryption allows one request at a time,
+and PSRP's fragment counter is not locked (pitfalls 1, 2, 10). Any other use raises RuntimeError.
+"""
+
+from __future__ import annotations
+
+import binascii
+import datetime
+import email.utils
+import os
+import re
+import ssl
+import threading
+import time
+import xml.etree.ElementTree as ET  # of a server that has signed in to us; see receive()
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError
+from pypsrp.wsman import NAMESPACES, OptionSet, SelectorSet, WSMan, WSManAction, _TransportHTTP
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.wait import wait_for_read
+
+from connectors.exchange.client import Account, Endpoint, Options
+from connectors.exchange.errors import CanceledError
+
+# Seconds between two looks at should_stop while the server is silent, and what an answer under way is given to arrive.
+SLICE = 0.5
+STOP_GRACE = 1.0
+# IIS closes idle connections after 120 s, load balancers often after 60.
+IDLE_RESET = 45.0
+# No answer within the operation timeout: not an error, ask again.
+OPERATION_TIMED_OUT = 2150858793
+# A body shorter than this is parsed as it is.
+CUT_FROM = 4096
+
+_BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
+
+
+class UnexpectedAnswerError(Exception):
+    """HTTP 200 that is no WS-Man answer, or a redirect. Holds nothing of the body."""
+
+    def __init__(self, status: int, content_type: str) -> None:
+        super().__init__(f"HTTP {status} with {content_type or 'no content type'}")
+        self.status = status
+        self.content_type = content_type
+
+
+@dataclass
+class Watch:
+    """Whether the caller wants to stop; switched off while a session is being closed."""
+
+    should_stop: Callable[[], bool]
+    is_on: bool = True
+
+    def wait(self, socket: Any, timeout: float | None) -> None:
+        """Until the socket has something to read. Raises TimeoutError after `timeout` seconds, and CanceledError."""
+        end = time.monotonic() + (timeout if timeout is not None else 3600.0)
+        stop_at: float | None = None
+        while True:
+            if isinstance(socket, ssl.SSLSocket) and socket.pending():
+                return
+            now = time.monotonic()
+            remaining = end - now
+            if remaining <= 0:
+                raise TimeoutError("timed out")
+            if wait_for_read(socket, timeout=min(SLICE, remaining)):
+                return
+            if not self.is_on:
+                continue
+            if stop_at is None and self.should_stop():
+                stop_at = now + STOP_GRACE
+            if stop_at is not None and time.monotonic() >= stop_at:
+                raise CanceledError
+
+
+class _Adapter(HTTPAdapter):
+    """Dials `address` for every host, checks certificates against the host, and waits under a watch."""
+
+    def __init__(self, address: str, watch: Watch) -> None:
+        self._address = address
+        self._pool_classes = _pool_classes(watch)
+        super().__init__()
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        name = host["host"]
+        if not self._address or self._address == name:
+            return host, options
+        named = {"server_hostname": name, "assert_hostname": name} if host["scheme"] == "https" else {}
+        return {**host, "host": self._address}, {**options, **named}
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = self._pool_classes
+        return manager
+
+
+def _pool_classes(watch: Watch) -> dict[str, type[HTTPConnectionPool]]:
+    class Connection(HTTPConnection):
+        def getresponse(self) -> Any:
+            watch.wait(self.sock, _seconds(self.timeout))
+            return super().getresponse()
+
+    class SecureConnection(HTTPSConnection):
+        def getresponse(self) -> Any:
+            watch.wait(self.sock, _seconds(self.timeout))
+            return super().getresponse()
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
+def _seconds(timeout: Any) -> float | None:
+    return float(timeout) if isinstance(timeout, int | float) else None
+
+
+def system_authorities() -> str | bool:
+    """The bundle of the system's authorities; True (those that requests brings) where the system has none."""
+    paths = ssl.get_default_verify_paths()
+    for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
+        if path and Path(path).exists():
+            return path
+    return True
+
+
+class Transport(_TransportHTTP):
+    """One connection to one server.
+
+    clock_skew: seconds by which the server's clock was ahead of ours, when it refused us.
+    has_failed: the last request got no answer at all.
+    """
+
+    def __init__(self, endpoint: Endpoint, account: Account, options: Options, watch: Watch) -> None:
+        super().__init__(**_arguments(endpoint, account, options))
+        self.watch = watch
+        self.clock_skew = 0.0
+        self.has_failed = False
+        self._address = endpoint.address
+        default = 443 if endpoint.use_tls else 80
+        self._host = endpoint.fqdn if endpoint.port == default else f"{endpoint.fqdn}:{endpoint.port}"
+        self._used_at = time.monotonic()
+        self._owner = (os.getpid(), threading.get_ident())
+
+    def reset(self) -> None:
+        """Forget connection, sign-in and encryption; the next request makes them anew, the shell goes on."""
+        self.close()
+        self.session = None
+        self.encryption = None
+
+    @contextmanager
+    def taking_leave(self, seconds: int) -> Iterator[None]:
+        """Within, wait no longer than this for anything, and do not ask whether to stop."""
+        patience = self.connection_timeout, self.read_timeout
+        self.connection_timeout, self.read_timeout = min(patience[0], seconds), min(patience[1], seconds)
+        self.watch.is_on = False
+        try:
+            yield
+        finally:
+            self.connection_timeout, self.read_timeout = patience
+            self.watch.is_on = True
+
+    def send(self, message: bytes, *, retries_on_read_timeout: int = 0, timeout: Any = None) -> bytes:
+        """One request and its answer. `retries_on_read_timeout` is refused: nothing is sent twice from here."""
+        self.has_failed = False
+        if (os.getpid(), threading.get_ident()) != self._owner:
+            raise RuntimeError("an Exchange session belongs to the thread and process that opened it")
+        if time.monotonic() - self._used_at > IDLE_RESET:
+            self.reset()
+        try:
+            answer: bytes = super().send(message, timeout=timeout)
+        except WinRMTransportError:
+            raise  # an answer, though not a good one: the connection stands
+        except KeyError as error:
+            self.has_failed = True
+            # No sign-in took place although pypsrp asked for one: whoever answered did not ask back.
+            self.reset()
+            raise UnexpectedAnswerError(200, "no sign-in asked") from error
+        except BaseException:
+            self.has_failed = True
+            self.reset()
+            raise
+        finally:
+            self._used_at = time.monotonic()
+        return answer
+
+    def _build_session(self) -> requests.Session:
+        session: requests.Session = super()._build_session()
+        session.trust_env = False  # no .netrc and no proxy from the environment
+        session.headers["Host"] = self._host
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(self._address, self.watch))
+        return session
+
+    def _send_request(self, request: requests.PreparedRequest, timeout: Any = None) -> bytes:
+        if self.session is None:
+            raise RuntimeError("_send_request() before send()")
+        response = self.session.send(
+            request,
+            timeout=timeout if timeout is not None else (self.connection_timeout, self.read_timeout),
+            allow_redirects=False,
+            stream=True,
+        )
+        # One read; response.content would join fifty pieces of a full envelope.
+        body: bytes = response.content if response.raw.closed else response.raw.read(decode_content=True)
+        content_type = response.headers.get("content-type", "").lower()
+        status = response.status_code
+        if content_type.startswith(("multipart/encrypted", "multipart/x-multi-encrypted")):
+            body = self._decrypted(body, response.headers["content-type"])
+        elif status == 200 and body and self.encryption is not None:
+            raise UnexpectedAnswerError(status, "an answer that is not encrypted")
+        elif status == 200 and request.body and not content_type.startswith("application/soap+xml"):
+            # The empty request that only signs in may be answered by anything.
+            raise UnexpectedAnswerError(status, content_type)
+        if status == 200:
+            return body
+        self.clock_skew = _skew(response.headers.get("date", ""))
+        if status == 401:
+            raise AuthenticationError(response.headers.get("www-authenticate", ""))
+        if 300 <= status < 400:
+            raise UnexpectedAnswerError(status, content_type)
+        raise WinRMTransportError("http", status, body.decode("utf-8", "replace"))
+
+    def _decrypted(self, body: bytes, content_type: str) -> bytes:
+        boundary = _BOUNDARY.search(content_type)
+        if self.encryption is None or boundary is None:
+            raise UnexpectedAnswerError(200, "an encrypted answer without a key")
+        plain: bytes = self.encryption.unwrap_message(body, boundary[1])
+        return plain
+
+
+def _arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[str, Any]:
+    """What WSMan and its transport are both made with."""
+    return {
+        "server": endpoint.fqdn,
+        "port": endpoint.port,
+        "username": account.username,
+        "password": account.password,
+        "ssl": endpoint.use_tls,
+        "path": "PowerShell",
+        "auth": account.authentication,
+        "cert_validation": options.ca_file or system_authorities(),
+        "connection_timeout": options.connect_timeout,
+        "read_timeout": options.read_timeout,
+        "encryption": "never" if account.authentication == "basic" and not endpoint.use_tls else "auto",
+        "proxy": options.proxy,
+        "no_proxy": options.proxy is None,
+        # Exchange's names stand under HTTP/, above all those of a load-balanced name.
+        "negotiate_service": "HTTP",
+    }
+
+
+def _skew(date: str) -> float:
+    """Seconds that a Date header is ahead of our clock; 0 without one."""
+    try:
+        told = email.utils.parsedate_to_datetime(date)
+    except (TypeError, ValueError):
+        return 0.0
+    if told.tzinfo is None:
+        return 0.0
+    return (told - datetime.datetime.now(datetime.UTC)).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What one Receive brought. `is_done`: the command's state is Done, there will be nothing more."""
+
+    data: bytes
+    is_done: bool
+
+
+class Connection(WSMan):
+    """WS-Man over Transport."""
+
+    transport: Transport
+
+    def __init__(self, endpoint: Endpoint, account: Account, options: Options, watch: Watch) -> None:
+        super().__init__(operation_timeout=options.operation_timeout, **_arguments(endpoint, account, options))
+        self.transport = Transport(endpoint, account, options, watch)
+
+    def receive_data(
+        self,
+        resource_uri: str,
+        selectors: SelectorSet | None,
+        command_id: str | None,
+        timeout: int,
+        read_timeout: Callable[[], float],
+    ) -> Received | None:
+        """One Receive; None when nothing came within `timeout` seconds.
+
+        The same bytes are sent again after a read timeout, as long as read_timeout() names seconds to wait: a Receive
+        may be repeated, the server answers it alike. Raises what pypsrp raises, requests.ReadTimeout when
+        read_timeout() is no longer above zero.
+        """
+        message_id, message = self._receive_message(resource_uri, selectors, command_id, timeout)
+        wait = read_timeout()
+        while True:
+            try:
+                answer = self.transport.send(message, timeout=(self.transport.connection_timeout, max(wait, 0.1)))
+                return self._received(answer, f"uuid:{message_id}")
+            except WinRMTransportError as error:
+                fault = self._fault(error)
+                if getattr(fault, "code", None) == OPERATION_TIMED_OUT:
+                    return None
+                raise fault from None
+            except requests.ReadTimeout:
+                wait = read_timeout()
+                if wait <= 0:
+                    raise
+
+    def _receive_message(
+        self, resource_uri: str, selectors: SelectorSet | None, command_id: str | None, timeout: int
+    ) -> tuple[str, bytes]:
+        rsp, s = NAMESPACES["rsp"], NAMESPACES["s"]
+        receive = ET.Element(f"{{{rsp}}}Receive")
+        stream = ET.SubElement(receive, f"{{{rsp}}}DesiredStream")
+        stream.text = "stdout"
+        if command_id is not None:
+            stream.attrib["CommandId"] = command_id
+        options = OptionSet()
+        options.add_option("WSMAN_CMDSHELL_OPTION_KEEPALIVE", "True")
+        message_id, header = self._create_header(WSManAction.RECEIVE, resource_uri, options, selectors, timeout)
+        envelope = ET.Element(f"{{{s}}}Envelope")
+        envelope.append(header)
+        ET.SubElement(envelope, f"{{{s}}}Body").append(receive)
+        return message_id, ET.tostring(envelope, encoding="utf-8", method="xml")
+
+    def _fault(self, error: WinRMTransportError) -> Exception:
+        try:
+            fault: Exception = self._parse_wsman_fault(error.response_text)
+        except ET.ParseError:
+            return error
+        # A page that happens to be XML parses to a fault with nothing in it; the status says more.
+        return fault if any(fault.args) else error
+
+    def _received(self, answer: bytes, message_id: str) -> Received:
+        skeleton, payloads = cut(answer)
+        envelope = ET.fromstring(skeleton)  # noqa: S314 - the envelope of the server that we signed in to
+        related = envelope.find("s:Header/wsa:RelatesTo", NAMESPACES)
+        if related is None or related.text != message_id:
+            raise WinRMError("an answer to another request")
+        response = envelope.find("s:Body/rsp:ReceiveResponse", NAMESPACES)
+        if response is None:
+            raise WinRMError("no ReceiveResponse in the answer to a Receive")
+        parts = []
+        taken = 0
+        for stream in response.findall("rsp:Stream", NAMESPACES):
+            text = stream.text
+            if not text:
+                continue
+            if text.startswith("#"):
+                parts.append(_decoded(payloads[int(text[1:])]))
+                taken += 1
+            else:
+                parts.append(_decoded(text.encode("ascii", "replace")))
+        if taken != len(payloads):
+            raise WinRMError("payload outside of the streams")
+        state = response.find("rsp:CommandState", NAMESPACES)
+        is_done = state is not None and state.get("State", "").endswith("/Done")
+        return Received(parts[0] if len(parts) == 1 else b"".join(parts), is_done)
+
+
+def cut(answer: bytes) -> tuple[bytes, list[memoryview]]:
+    """The envelope without its large payloads, each replaced by #0, #1, .., and the payloads, uncopied.
+
+    Only a run of text after a tag named Stream is cut; what else is there stays for the XML parser to judge.
+    """
+    if len(answer) < CUT_FROM:
+        return answer, []
+    view = memoryview(answer)
+    parts: list[bytes] = []
+    payloads: list[memoryview] = []
+    position = 0
+    while (start := answer.find(b"Stream ", position)) >= 0:
+        opened = answer.find(b">", start)
+        closed = answer.find(b"<", opened)
+        if opened < 0 or closed < 0:
+            break
+        parts.append(answer[position : opened + 1])
+        if closed - opened > 64:
+            parts.append(b"#%d" % len(payloads))
+            payloads.append(view[opened + 1 : closed])
+        else:
+            parts.append(answer[opened + 1 : closed])
+        position = closed
+    parts.append(answer[position:])
+    return b"".join(parts), payloads
+
+
+def _decoded(payload: bytes | memoryview) -> bytes:
+    try:
+        return binascii.a2b_base64(payload, strict_mode=True)
+    except binascii.Error:
+        # Line breaks are allowed; anything else is not.
+        return binascii.a2b_base64(b"".join(bytes(payload).split()), strict_mode=True)
