@@ -71,6 +71,8 @@ class SyncRun(models.Model):
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_by_name = models.CharField(max_length=200, blank=True)
+    # A full sync asked for while this quick one ran: {"trigger", "name", "user_id"}, started when this ends.
+    then_full = models.JSONField(null=True, blank=True)
 
     # What it did. Device counts are of this attempt.
     exchange_server = models.CharField(max_length=255, blank=True)
@@ -78,6 +80,7 @@ class SyncRun(models.Model):
     expected = models.PositiveIntegerField(
         null=True, blank=True, help_text="Devices known before it began; for the bar."
     )
+    devices_started_at = models.DateTimeField(null=True, blank=True, help_text="For the rate; set anew on a retry.")
     observed = models.PositiveIntegerField(default=0)
     created = models.PositiveIntegerField(default=0)
     changed = models.PositiveIntegerField(default=0)

@@ -1,0 +1,121 @@
+"""Reading Exchange for one run: what to list in a full and in a quick sync, and keeping it page by page."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.utils import timezone
+
+from connectors.actors import Actor
+from connectors.exchange.client import ExchangeClient
+from connectors.exchange.errors import BadRequestError, CanceledError
+from connectors.exchange.opath import compare, devices_first_seen_after, devices_in_state, some
+from connectors.models import Connector
+from connectors.services import connector_observed
+from sync.events import INFO, WARNING, note
+from sync.lease import Lease
+from sync.models import MobileDevice, SyncRun
+from sync.record import Counts, gone_mark, page_record
+
+ACTOR = Actor(name="Sync")
+# Devices in these states are looked at in every quick sync: someone waits for them to change.
+UNSETTLED = ("Quarantined", "DeviceDiscovery")
+# A quick sync asks for devices first seen this long before the last sync began. Covers clocks that differ between
+# worker and Exchange, directory replication, and the minutes that a new device spends in discovery.
+MARGIN = datetime.timedelta(hours=1)
+# DeviceIds in one filter: long enough to save round trips, short enough for any limit on a filter's length.
+IDS_A_FILTER = 20
+
+
+def phase_begin(lease: Lease, phase: str) -> None:
+    """Put the phase on the run's row and in its story. Raises LeaseLostError."""
+    with lease.guard() as run:
+        run.phase = phase
+        if phase == SyncRun.Phase.DEVICES:
+            run.devices_started_at = timezone.now()
+            if run.kind == SyncRun.Kind.FULL:
+                run.expected = MobileDevice.objects.filter(
+                    organization_id=run.connector.organization_id, gone_at=None
+                ).count()
+        run.save(update_fields=["phase", "devices_started_at", "expected"])
+        note(run.pk, "phase", phase=phase)
+
+
+def organization_observe(*, client: ExchangeClient, connector: Connector, lease: Lease) -> None:
+    """Servers, version and settings, kept on organisation and connector. Raises ExchangeError, StaleFenceError."""
+    phase_begin(lease, SyncRun.Phase.ORGANIZATION)
+    servers = client.servers()
+    organization = client.organization()
+    settings = client.organization_settings()
+    connector_observed(
+        connector=connector,
+        fence=lease.fence,
+        organization=organization,
+        settings=settings,
+        servers=servers,
+        actor=ACTOR,
+    )
+    note(lease.run_id, "organization_read", servers=sum(1 for s in servers if s.is_client_access_server))
+
+
+def full_observe(*, client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts) -> None:
+    """Every device; then what is no longer there is marked as gone, if the listing was complete and readable."""
+    phase_begin(lease, SyncRun.Phase.DEVICES)
+    _listing(client, connector, lease, counts, None)
+    note(lease.run_id, "listing_complete", observed=counts.observed)
+    phase_begin(lease, SyncRun.Phase.SWEEPING)
+    if counts.rejected:
+        note(lease.run_id, "sweep_skipped", WARNING, rejected=counts.rejected)
+        return
+    gone = gone_mark(lease=lease, organization_id=connector.organization_id)
+    if gone:
+        note(lease.run_id, "gone_marked", INFO, gone=gone)
+
+
+def quick_observe(*, client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts) -> None:
+    """New devices, unsettled ones, and those that we still hold as unsettled although Exchange no longer does.
+
+    Never marks anything as gone: a device that is missing from a filtered listing is only not in the filter.
+    """
+    phase_begin(lease, SyncRun.Phase.DEVICES)
+    unsettled = devices_in_state(*UNSETTLED)
+    since = connector.synced_until
+    try:
+        _listing(
+            client,
+            connector,
+            lease,
+            counts,
+            some(devices_first_seen_after(since - MARGIN), unsettled) if since else unsettled,
+        )
+    except BadRequestError:
+        # How Exchange reads a time in a filter depends on its culture; nothing documents it (see docs/architecture.md).
+        note(lease.run_id, "filter_refused", WARNING)
+        _listing(client, connector, lease, counts, unsettled)
+    for ids in _left_unsettled(connector, lease):
+        _listing(client, connector, lease, counts, some(*(compare("DeviceId", "eq", value) for value in ids)))
+
+
+def _left_unsettled(connector: Connector, lease: Lease) -> list[list[str]]:
+    ids = list(
+        MobileDevice.objects.filter(
+            organization_id=connector.organization_id,
+            gone_at=None,
+            access_state__in=UNSETTLED,
+            seen_fence__lt=lease.fence,
+        )
+        .order_by("device_id")
+        .values_list("device_id", flat=True)
+        .distinct()
+    )
+    return [ids[start : start + IDS_A_FILTER] for start in range(0, len(ids), IDS_A_FILTER)]
+
+
+def _listing(client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts, filter: str | None) -> None:
+    for page in client.devices(filter=filter):
+        before = len(counts.errors)
+        page_record(lease=lease, organization_id=connector.organization_id, page=page, counts=counts)
+        for reason in counts.errors[before:]:
+            note(lease.run_id, "rejected", WARNING, reason=reason)
+        if lease.should_stop():
+            raise CanceledError

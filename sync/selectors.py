@@ -1,0 +1,69 @@
+"""What pages and programs read of runs and devices. Each takes the person, and shows what that person may see."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils import timezone
+
+from connectors.models import Connector
+from connectors.selectors import Person, organizations_for
+from sync.models import MobileDevice, SyncRun
+
+
+def runs_for(person: Person) -> QuerySet[SyncRun]:
+    """Runs of the connectors a person may see, newest first."""
+    return (
+        SyncRun.objects.filter(connector__organization__in=organizations_for(person))
+        .select_related("connector__organization__tenant")
+        .order_by("-queued_at", "-pk")
+    )
+
+
+def devices_for(person: Person) -> QuerySet[MobileDevice]:
+    """Devices, those that are gone too, of the organisations a person may see."""
+    return MobileDevice.objects.filter(organization__in=organizations_for(person)).select_related(
+        "organization__tenant"
+    )
+
+
+def latest_runs(connectors: Iterable[Connector]) -> dict[int, SyncRun]:
+    """The newest run of each connector by the connector's key; two queries however many there are."""
+    newest = SyncRun.objects.filter(connector=OuterRef("pk")).order_by("-queued_at", "-pk").values("pk")[:1]
+    keys = Connector.objects.filter(pk__in=[c.pk for c in connectors]).values_list(Subquery(newest), flat=True)
+    return {run.connector_id: run for run in SyncRun.objects.filter(pk__in=[k for k in keys if k])}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. Seconds; None where nothing can be said yet."""
+
+    phase: str
+    observed: int
+    expected: int | None
+    rate_per_second: float | None
+    remaining_seconds: float | None
+    elapsed_seconds: float | None
+
+    @property
+    def percent(self) -> int | None:
+        """0 to 100, or None when what is expected is not known."""
+        if not self.expected:
+            return None
+        return min(100, self.observed * 100 // self.expected)
+
+
+def run_progress(run: SyncRun, now: datetime.datetime | None = None) -> Progress:
+    """Reckoned from the row alone. Rate over the time of the device listing so far."""
+    now = now or timezone.now()
+    elapsed = ((run.finished_at or now) - run.started_at).total_seconds() if run.started_at else None
+    since = run.devices_started_at
+    seconds = ((run.finished_at or now) - since).total_seconds() if since else 0.0
+    rate = run.observed / seconds if seconds > 0 and run.observed else None
+    remaining = None
+    if run.status == SyncRun.Status.RUNNING and run.phase == SyncRun.Phase.DEVICES and rate and run.expected:
+        remaining = max(0.0, (run.expected - run.observed) / rate)
+    return Progress(run.phase, run.observed, run.expected, rate, remaining, elapsed)
