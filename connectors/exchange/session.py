@@ -108,6 +108,11 @@ class Session:
         return self._version
 
     @property
+    def clock_skew(self) -> float:
+        """Seconds by which the server's clock was ahead of ours when it refused us; 0 when it did not."""
+        return self._connection.transport.clock_skew
+
+    @property
     def selects(self) -> bool:
         """Whether the server is asked to send the wanted properties alone."""
         return self._options.select_properties and "Select-Object" in self.granted
@@ -347,7 +352,7 @@ class Session:
                 server=self.endpoint.fqdn,
                 cmdlet=cmdlet,
                 authentication=self._authentication,
-                clock_skew=self._connection.transport.clock_skew,
+                clock_skew=self.clock_skew,
             )
             if found is error:
                 raise

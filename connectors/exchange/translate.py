@@ -110,7 +110,8 @@ def _classified(error: BaseException, authentication: str, clock_skew: float) ->
 
 
 def _sign_in(error: AuthenticationError, authentication: str, clock_skew: float) -> ExchangeError:
-    offered = str(error)
+    # pypsrp quotes the header in a sentence that names other kinds, too.
+    offered = str(error).rpartition("actual: ")[2]
     if authentication in ("kerberos", "negotiate") and abs(clock_skew) > CLOCK_TOLERANCE:
         return _clock(clock_skew)
     if authentication and not _is_offered(authentication, offered):
@@ -261,7 +262,7 @@ def _network(error: BaseException) -> ExchangeError | None:
         return TransientError("the server took the request and did not answer", code="no_answer")
     if has(requests.exceptions.InvalidProxyURL):
         return StopError("the proxy's address is no address", code="bad_settings")
-    if has(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, UnicodeError):
+    if has(requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
         return StopError("the server's address is no address", code="bad_settings")
     if has(requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) or has(
         urllib3.exceptions.HTTPError, ConnectionError

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError
+from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError, WSManFaultError
 from pypsrp.wsman import NAMESPACES, OptionSet, SelectorSet, WSMan, WSManAction, _TransportHTTP
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -349,13 +349,19 @@ class Connection(WSMan):
         ET.SubElement(envelope, f"{{{s}}}Body").append(receive)
         return message_id, ET.tostring(envelope, encoding="utf-8", method="xml")
 
+    @staticmethod
+    def _parse_wsman_fault(xml_text: str) -> WSManFaultError:
+        """pypsrp's hook, for every request. A page that happens to be XML is no fault: the HTTP status says more."""
+        fault = WSMan._parse_wsman_fault(xml_text)
+        if not any(fault.args):
+            raise ET.ParseError("nothing is said")
+        return fault
+
     def _fault(self, error: WinRMTransportError) -> Exception:
         try:
-            fault: Exception = self._parse_wsman_fault(error.response_text)
+            return self._parse_wsman_fault(error.response_text)
         except ET.ParseError:
             return error
-        # A page that happens to be XML parses to a fault with nothing in it; the status says more.
-        return fault if any(fault.args) else error
 
     def _received(self, answer: bytes, message_id: str) -> Received:
         skeleton, payloads = cut(answer)
