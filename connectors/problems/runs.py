@@ -9,15 +9,6 @@ from django.utils.translation import gettext_lazy as _
 from connectors.problems.entry import KEPT, KEPT_RETRIED, Problem
 
 PROBLEMS: Mapping[str, Problem] = {
-    "worker_lost": Problem(
-        title=_("The worker disappeared"),
-        happened=_("The worker that did this run stopped renewing its hold on it: it was killed, or cut off."),
-        kept=KEPT_RETRIED,
-        remedy=_(
-            "Another worker takes such a run up again. If it happens often, look at the worker's machine: memory "
-            "(the kernel's log names killed processes), restarts, its connection to database and broker."
-        ),
-    ),
     "run_interrupted": Problem(
         title=_("The run was interrupted"),
         happened=_(

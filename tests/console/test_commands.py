@@ -17,6 +17,7 @@ from connectors.models import Connector, ExchangeOrganization, Tenant
 from connectors.secrets import Secret
 from console.management.commands import sync as sync_command
 from sync.models import SyncRun
+from sync.services import successor_start
 from tests.connectors import factories
 
 pytestmark = pytest.mark.django_db
@@ -294,10 +295,46 @@ class TestSync:
 
     @pytest.mark.parametrize(("more", "kind"), [([], "fullSync"), (["--quick"], "deltaSync")])
     def test_requests_a_run(self, connector: Connector, more: list[str], kind: str) -> None:
+        Connector.objects.update(last_full_sync_at=timezone.now())
         out = run("sync", "Contoso", *more)
         requested = SyncRun.objects.get()
         assert (requested.kind, requested.trigger) == (kind, "command")
         assert str(requested.public_id) in out
+
+    def test_a_first_quick_sync_says_that_it_is_a_full_one(self, connector: Connector) -> None:
+        assert run("sync", "Contoso", "--quick").startswith("Full sync of Contoso requested")
+
+    def test_a_full_sync_behind_a_quick_one_is_followed_too(
+        self, connector: Connector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Connector.objects.update(last_full_sync_at=timezone.now())
+        run("sync", "Contoso", "--quick")
+        quick = SyncRun.objects.get()
+
+        def worker(seconds: float) -> None:
+            quick.refresh_from_db()
+            if quick.is_active:
+                SyncRun.objects.update(status="failed", error_code="no_answer", finished_at=timezone.now())
+            elif SyncRun.objects.count() == 1:
+                successor_start(quick)
+            else:
+                SyncRun.objects.exclude(pk=quick.pk).update(status="succeeded", observed=12, finished_at=timezone.now())
+
+        monkeypatch.setattr(sync_command, "sleep", worker)
+        out = run("sync", "Contoso", "--wait")
+        assert "the full one follows it" in out
+        assert [(r.kind, r.status) for r in SyncRun.objects.order_by("pk")] == [
+            ("deltaSync", "failed"),
+            ("fullSync", "succeeded"),
+        ]
+        assert out.splitlines()[-1] == "Successful: 12 devices, 0 new, 0 changed, 0 gone."
+
+    def test_a_full_sync_that_never_starts_is_told(self, connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+        Connector.objects.update(last_full_sync_at=timezone.now())
+        run("sync", "Contoso", "--quick")
+        self.finish_while_waiting(monkeypatch, *[{"status": "succeeded", "finished_at": timezone.now()}] * 100)
+        with pytest.raises(CommandError, match="did not start"):
+            run("sync", "Contoso", "--wait")
 
     def test_a_second_request_joins(self, connector: Connector) -> None:
         run("sync", "Contoso")

@@ -22,6 +22,8 @@ from sync.selectors import run_progress
 from sync.services import sync_request
 
 POLL_SECONDS = 0.5
+# How long a full sync that was asked for during a quick one may take to be queued behind it.
+SUCCESSOR_SECONDS = 20.0
 
 
 class Command(BaseCommand):
@@ -46,18 +48,17 @@ class Command(BaseCommand):
         self.stdout.write(
             outcomes[request.outcome]
             % {
-                "kind": SyncRun.Kind(kind).label,
+                "kind": SyncRun.Kind(request.run.kind).label,
                 "organization": connector.organization.name,
                 "run": request.run.public_id,
             }
         )
         if options["wait"]:
             self._follow(request.run)
-            if request.outcome == "queued_after" and (successor := _successor(request.run)):
-                self._follow(successor)
+            self._judge(_successor(request.run) if request.outcome == "queued_after" else request.run)
 
     def _follow(self, run: SyncRun) -> None:
-        """Print each change of the run's progress until it has ended. Raises CommandError when it did not succeed."""
+        """Print each change of the run's progress until it has ended, however it ends."""
         last = ""
         while True:
             run.refresh_from_db()
@@ -69,6 +70,13 @@ class Command(BaseCommand):
             if not run.is_active:
                 break
             sleep(POLL_SECONDS)
+
+    def _judge(self, run: SyncRun | None) -> None:
+        """Print how the run that was asked for ended, following it first. Raises CommandError unless it succeeded."""
+        if run is None:
+            raise CommandError(_("The full sync did not start after the quick one; start it again."))
+        if run.is_active:
+            self._follow(run)
         if run.status != SyncRun.Status.SUCCEEDED:
             rendered = problem(run.error_code, run.error_params)
             lines = [f"{rendered.title} [{rendered.code}]", rendered.happened, rendered.detail, rendered.kept]
@@ -111,5 +119,10 @@ def _progress(run: SyncRun) -> str:
 
 
 def _successor(run: SyncRun) -> SyncRun | None:
-    """The run of the same connector that followed this one."""
-    return SyncRun.objects.filter(connector=run.connector_id, queued_at__gt=run.queued_at).order_by("queued_at").first()
+    """The full run that followed this one; the worker makes it a moment after this one ended. None: it did not."""
+    later = SyncRun.objects.filter(connector=run.connector_id, kind=SyncRun.Kind.FULL, queued_at__gt=run.queued_at)
+    for _attempt in range(int(SUCCESSOR_SECONDS / POLL_SECONDS)):
+        if found := later.order_by("queued_at").first():
+            return found
+        sleep(POLL_SECONDS)
+    return None
