@@ -80,8 +80,9 @@ class Throttling:
 
 
 class ExchangeClient(Protocol):
-    """One signed-in session with one server. Not thread-safe; closes with its context.
+    """One signed-in session with one server, for the thread that opened it; closes with its context.
 
+    One command at a time: a new one ends a listing that was not read to its end.
     Every call may raise ExchangeError, or CanceledError when should_stop() turned true.
     """
 

@@ -99,6 +99,7 @@ class Session:
         self._version: ServerVersion | None = None
         self._connection = Connection(endpoint, account, options, Watch(should_stop))
         self._pool = FastPool(self._connection, options)
+        self._current: FastPipeline | None = None
 
     def __repr__(self) -> str:
         return f"Session({self.endpoint.fqdn})"
@@ -141,6 +142,7 @@ class Session:
     def close(self) -> None:
         """Take leave within seconds; what fails here is noted and no more, the server's idle timeout ends the rest."""
         transport = self._connection.transport
+        self._current = None
         try:
             with transport.taking_leave(LEAVE):
                 # Also when opening failed half-way: a shell that was created counts against the account's 18.
@@ -293,14 +295,18 @@ class Session:
 
     @contextmanager
     def _pipeline(self, name: str, commands: tuple[Command, ...]) -> Iterator[FastPipeline]:
-        """A pipeline begun and, however it goes, ended: one that is left counts against its shell."""
+        """A pipeline begun and, however it goes, ended: one that is left counts against its shell.
+
+        There is one runspace: a listing that was not read to its end is ended here, or this command would wait for it.
+        """
+        self._abandon(self._current)
         pipeline = FastPipeline(self._pool)
         for command in commands:
             pipeline.add_cmdlet(command.name)
             for parameter, value in command.parameters.items():
                 pipeline.add_parameter(parameter, _sent(value))
         self._pool.heard()
-        transport = self._connection.transport
+        self._current = pipeline
         try:
             with self._translated(name):
                 pipeline.begin_invoke()
@@ -308,19 +314,32 @@ class Session:
         except CanceledError:
             raise  # the session closes now, and its commands with it
         except BaseException:
-            if not transport.has_failed:
-                with transport.taking_leave(LEAVE):
-                    self._end(pipeline, name)
+            self._abandon(pipeline)
             raise
-        self._end(pipeline, name)
+        self._end(pipeline)
 
-    def _end(self, pipeline: FastPipeline, name: str) -> None:
+    def _abandon(self, pipeline: FastPipeline | None) -> None:
+        """End a pipeline in haste, unless it has ended, its session has, or its connection is broken anyway.
+
+        May be called by the garbage collector, when a caller dropped a listing: late, and in any thread.
+        """
+        transport = self._connection.transport
+        if pipeline is None or pipeline is not self._current or not transport.is_own:
+            return
+        if transport.has_failed:
+            self._current = None
+            return
+        with transport.taking_leave(LEAVE):
+            self._end(pipeline)
+
+    def _end(self, pipeline: FastPipeline) -> None:
         """What fails here takes nothing from what the command brought; the next command will meet it."""
+        self._current = None
         try:
-            with self._translated(name):
+            with self._translated():
                 pipeline.end()
         except ExchangeError as error:
-            logger.info("%s at %s not ended: %s", name, self.endpoint.fqdn, error.code)
+            logger.info("a command at %s not ended: %s", self.endpoint.fqdn, error.code)
 
     def _heed(self, pipeline: FastPipeline, name: str, is_listing: bool) -> list[str]:
         """Take the warnings: count delays, raise for a truncated listing, give back those that we do not know."""

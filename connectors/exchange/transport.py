@@ -166,6 +166,11 @@ class Transport(_TransportHTTP):
         self._used_at = time.monotonic()
         self._owner = (os.getpid(), threading.get_ident())
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the thread and the process that opened the session."""
+        return (os.getpid(), threading.get_ident()) == self._owner
+
     def reset(self) -> None:
         """Forget connection, sign-in and encryption; the next request makes them anew, the shell goes on."""
         self.close()
@@ -187,7 +192,7 @@ class Transport(_TransportHTTP):
     def send(self, message: bytes, *, retries_on_read_timeout: int = 0, timeout: Any = None) -> bytes:
         """One request and its answer. `retries_on_read_timeout` is refused: nothing is sent twice from here."""
         self.has_failed = False
-        if (os.getpid(), threading.get_ident()) != self._owner:
+        if not self.is_own:
             raise RuntimeError("an Exchange session belongs to the thread and process that opened it")
         if time.monotonic() - self._used_at > IDLE_RESET:
             self.reset()

@@ -30,7 +30,7 @@ def message(xml: bytes, kind: PSRPMessageType = PSRPMessageType.PipelineOutput) 
 def fragment(object_id: int, data: bytes, size: int) -> list[bytes]:
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     return [
-        bytes(_payload.create_fragment(object_id, number, bytearray(piece), number == len(pieces) - 1))
+        bytes(_payload.create_fragment(object_id, number, piece, number == len(pieces) - 1))
         for number, piece in enumerate(pieces)
     ]
 

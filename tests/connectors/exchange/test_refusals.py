@@ -296,7 +296,8 @@ def test_what_libraries_raise_in_odd_cases(error: Exception, code: str) -> None:
 
 def kerberos_error(text: str) -> Exception:
     """As krb5 and gssapi raise them, which need not be installed."""
-    return type("Krb5Error", (Exception,), {"__module__": "krb5._exceptions"})(text)
+    made: Exception = type("Krb5Error", (Exception,), {"__module__": "krb5._exceptions"})(text)
+    return made
 
 
 @pytest.mark.parametrize(
