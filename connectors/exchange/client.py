@@ -73,7 +73,10 @@ def never() -> bool:
 
 @dataclass
 class Throttling:
-    """How long Exchange slowed this session down: micro delays it told us of, and waits it asked for."""
+    """How long Exchange held this session's commands back (micro delays it told us of).
+
+    The waits that it asks for travel on ThrottledError.retry_after; whoever waits counts them.
+    """
 
     seconds: float = 0.0
     events: int = 0

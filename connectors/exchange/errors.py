@@ -32,7 +32,8 @@ class ExchangeError(Exception):
         self.code = code or self.default_code
         self.server = server
         self.cmdlet = cmdlet
-        self.remote_text = remote_text[:FOREIGN_TEXT_LIMIT]
+        # Foreign text: cut short, and without the one character that no database takes.
+        self.remote_text = remote_text[:FOREIGN_TEXT_LIMIT].replace("\0", "\ufffd")
         self.request_id = request_id
 
     @property

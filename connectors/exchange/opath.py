@@ -43,7 +43,8 @@ Value = str | bool | int | datetime.datetime | None
 def literal(value: Value) -> str:
     """The value as OPATH writes it: text in single quotes with inner quotes doubled; $true, $null and numbers bare.
 
-    Raises ValueError for text with control characters and for a time without a zone.
+    Raises ValueError for text with control characters or typographic single quotes (PowerShell's own parser takes
+    them for plain ones, what Exchange's does is not documented), and for a time without a zone.
     """
     if value is None:
         return "$null"
@@ -58,8 +59,9 @@ def literal(value: Value) -> str:
         return f"'{value.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%SZ}'"
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("text in a filter must not hold control characters")
-    # PowerShell's parser takes typographic single quotes for plain ones, so they are doubled too.
-    return "'" + "".join(c * 2 if c in "'\u2018\u2019\u201a\u201b" else c for c in value) + "'"
+    if any(quote in value for quote in "\u2018\u2019\u201a\u201b"):
+        raise ValueError("text in a filter must not hold typographic single quotes")
+    return "'" + value.replace("'", "''") + "'"
 
 
 def compare(name: str, operator: Operator, value: Value) -> str:

@@ -25,7 +25,6 @@ from connectors.exchange.errors import (
     ExchangeError,
     NotPermittedError,
     StopError,
-    ThrottledError,
     TransientError,
 )
 from connectors.exchange.pool import FastPipeline, FastPool, RemoteError
@@ -283,7 +282,7 @@ class Session:
                 unread.extend(self._heed(pipeline, name, is_listing))
                 for error in pipeline.errors:
                     if not tolerated(error):
-                        raise self._noted(self._failure(error, name, is_listing))
+                        raise self._failure(error, name, is_listing)
                 pipeline.errors.clear()
                 if pipeline.is_done and pipeline.is_running:
                     raise self._incomplete("the command is done, but its last word is missing", name, is_listing)
@@ -375,19 +374,13 @@ class Session:
             )
             if found is error:
                 raise
-            raise self._noted(found) from error
+            raise found from error
 
     def _failure(self, error: RemoteError, name: str, is_listing: bool) -> ExchangeError:
         found = from_record(error, server=self.endpoint.fqdn, cmdlet=name)
         if is_listing and found.code == "command_failed":
             return self._incomplete("Exchange reported an error within the listing", name, True, found.remote_text)
         return found
-
-    def _noted(self, error: ExchangeError) -> ExchangeError:
-        if isinstance(error, ThrottledError):
-            self.throttling.seconds += error.retry_after
-            self.throttling.events += 1
-        return error
 
     def _incomplete(self, message: str, name: str, is_listing: bool, text: str = "") -> ExchangeError:
         code = "listing_incomplete" if is_listing else "malformed_answer"

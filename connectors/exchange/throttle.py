@@ -16,8 +16,8 @@ DEFAULT_WAITS = {
     "too_many_commands": 30.0,
     "server_busy": 30.0,
 }
-# A wait that a server names is believed up to this.
-LONGEST_WAIT = 3600.0
+# A wait that a server names is believed within these; none at all would make a retry a hot loop.
+SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
 
 _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE | re.DOTALL))
@@ -50,7 +50,7 @@ def recognised(text: str) -> Limit | None:
         if pattern.search(text):
             named = _WAIT.search(text)
             seconds = int(named[1]) / 1000 if named else DEFAULT_WAITS[code]
-            return Limit(code, min(seconds, LONGEST_WAIT))
+            return Limit(code, min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT))
     return None
 
 

@@ -30,6 +30,7 @@ from pypsrp.exceptions import (
 from connectors.exchange import throttle
 from connectors.exchange.clixml import ClixmlError
 from connectors.exchange.errors import (
+    FOREIGN_TEXT_LIMIT,
     AmbiguousError,
     BadRequestError,
     ExchangeError,
@@ -329,7 +330,7 @@ def _record(record: RemoteError) -> ExchangeError:
 
     limit = _limit(f"{text} {' '.join(names)}")
     if limit is not None:
-        limit.remote_text = text[:300]
+        limit.remote_text = text[:FOREIGN_TEXT_LIMIT]
         return limit
     if named("CommandNotFoundException") or identifiers == "CommandNotFoundException":
         return NotPermittedError("the account has no such command", code="cmdlet_not_granted", remote_text=text)

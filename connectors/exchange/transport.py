@@ -264,7 +264,8 @@ def _arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[s
         "server": endpoint.fqdn,
         "port": endpoint.port,
         "username": account.username,
-        "password": account.password,
+        # Without a password Kerberos takes its ticket cache or keytab; an empty one would be tried, and counted.
+        "password": account.password or None if account.authentication == "kerberos" else account.password,
         "ssl": endpoint.use_tls,
         "path": "PowerShell",
         "auth": account.authentication,

@@ -428,8 +428,23 @@ def test_errors_survive_pickling_and_have_their_default_code() -> None:
 
 
 def test_nothing_is_left_open(recwarn: pytest.WarningsRecorder) -> None:
+    gc.collect()
+    recwarn.clear()  # what earlier tests left
     with respond(503) as port:
         for _ in range(3):
             refusal(port)
     gc.collect()
     assert [w for w in recwarn if issubclass(w.category, ResourceWarning)] == []
+
+
+def test_foreign_text_holds_nothing_that_a_database_refuses() -> None:
+    assert "\0" not in TransientError("x", remote_text="a\0b").params["remote_text"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("kind", "password", "expected"),
+    [("kerberos", "", None), ("kerberos", "p", "p"), ("ntlm", "", ""), ("basic", "p", "p")],
+)
+def test_without_a_password_kerberos_uses_its_cache(kind: str, password: str, expected: str | None) -> None:
+    session = Session(endpoint(80), Account("a", password, kind), QUICK)
+    assert session._connection.transport.password == expected
