@@ -71,6 +71,14 @@ def _parameter(name: Any) -> str | None:
     return plain(name).removeprefix("-").removesuffix(":") if name else None
 
 
+class CategoryInfo(ErrorCategoryInfo):  # type: ignore[misc]  # psrpcore has no types for a checker
+    """psrpcore's, with the text as PowerShell writes it: `ObjectNotFound: (x:String) [Get-Thing], SomeException`."""
+
+    def __str__(self) -> str:
+        target = f"({self.TargetName or ''}:{self.TargetType or ''})"
+        return f"{self.Category.name}: {target} [{self.Activity or ''}], {self.Reason or ''}"
+
+
 def error_parts(failure: Failure) -> dict[str, Any]:
     """The arguments of ServerPipeline.write_error for a failure."""
     exception = NETException(Message=failure.message, HResult=HRESULT)
@@ -81,7 +89,7 @@ def error_parts(failure: Failure) -> dict[str, Any]:
         category = ErrorCategory.NotSpecified
     return {
         "exception": exception,
-        "category_info": ErrorCategoryInfo(
+        "category_info": CategoryInfo(
             Category=category,
             Activity=failure.activity,
             Reason=failure.reason,
