@@ -31,7 +31,10 @@ for _name in ("pypsrp", "spnego", "urllib3", "requests", "gssapi", "krb5"):
 
 @dataclass(frozen=True, slots=True)
 class RemoteError:
-    """An ErrorRecord as Exchange sent it (exchange.md 5.5). In no repr: messages name people."""
+    """An ErrorRecord as Exchange sent it (exchange.md 5.5). In no repr: messages name people.
+
+    is_terminating: it came with the pipeline's failure, and not in the error stream.
+    """
 
     message: str
     exception: str  # .NET class, "" when not sent
@@ -39,12 +42,13 @@ class RemoteError:
     reason: str
     category: str
     target_name: str
+    is_terminating: bool = False
 
     def __repr__(self) -> str:
         return f"RemoteError(reason={self.reason!r})"
 
 
-def remote_error(record: CliObject) -> RemoteError:
+def remote_error(record: CliObject, *, is_terminating: bool = False) -> RemoteError:
     """From an ErrorRecord, whichever of its parts were sent."""
     properties = record.properties
     exception = properties.get("Exception")
@@ -63,6 +67,7 @@ def remote_error(record: CliObject) -> RemoteError:
         reason=display(properties.get("ErrorCategory_Reason")) or "",
         category=display(properties.get("ErrorCategory_Category")) or "",
         target_name=display(properties.get("ErrorCategory_TargetName")) or "",
+        is_terminating=is_terminating,
     )
 
 
@@ -179,7 +184,7 @@ class FastPipeline(PowerShell):
         self.state = int(text)
         record = properties.get("ExceptionAsErrorRecord")
         if isinstance(record, CliObject):
-            self.errors.append(remote_error(record))
+            self.errors.append(remote_error(record, is_terminating=True))
         if self.state == PSInvocationState.FAILED:
             self.had_errors = True
 

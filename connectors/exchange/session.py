@@ -154,25 +154,46 @@ class Session:
 
     def _probe(self) -> frozenset[str]:
         """Which of our commands the account has. A name it has not is an error record, and no failure."""
+        found, refused = self._seen(cmdlets.PROBED)
+        if any(error.is_terminating for error in refused):
+            return self._supposed()
+        missing = [name for name in cmdlets.PROBED if name not in found]
+        if 0 < len(refused) < len(missing):
+            # This Get-Command went no further than the first name that it did not find.
+            for name in missing:
+                found |= self._seen((name,))[0]
+        return frozenset(found)
+
+    def _seen(self, names: tuple[str, ...]) -> tuple[set[str], list[RemoteError]]:
+        """Which of these Get-Command shows, and what it says of the others."""
         found: set[str] = set()
+        refused: list[RemoteError] = []
 
         def is_missing(error: RemoteError) -> bool:
-            return isinstance(from_record(error), NotPermittedError)
+            if isinstance(from_record(error), NotPermittedError):
+                refused.append(error)
+                return True
+            return False
 
-        wanted = {name.lower(): name for name in cmdlets.PROBED}
+        wanted = {name.lower(): name for name in names}
         try:
-            for raw in self._stream(cmdlets.get_command(cmdlets.PROBED), tolerated=is_missing):
+            for raw in self._stream(cmdlets.get_command(names), tolerated=is_missing):
                 value = read_object(raw)
                 name = display(value.properties.get("Name")) or value.text or ""
                 if name.lower() in wanted:
                     found.add(wanted[name.lower()])
         except ClixmlError as error:
             raise self._malformed("Get-Command") from error
-        if not found:
-            raise NotPermittedError(
-                "the account has none of the commands", server=self.endpoint.fqdn, cmdlet="Get-Command"
-            )
-        return frozenset(found)
+        return found, refused
+
+    def _supposed(self) -> frozenset[str]:
+        """Without Get-Command: what this version has, as if all were granted; what is not says so when it is used.
+
+        Select-Object is not supposed, since it is used only where it was seen.
+        """
+        newest = max((server.version.major for server in self.servers()), default=0)
+        family = Family.ACTIVE_SYNC if 0 < newest < 15 else Family.MOBILE
+        return frozenset(cmdlets.COMMON) | {f"Get-{family.value}", f"Get-{family.value}Statistics"}
 
     # What can be read
 
@@ -267,6 +288,7 @@ class Session:
         deadline = time.monotonic() + self._options.deadline
         unread: list[str] = []
         count = 0
+        has_tolerated = False
         with self._pipeline(name, commands) as pipeline:
             while pipeline.is_running:
                 self._stop_if_asked()
@@ -281,12 +303,13 @@ class Session:
                     self._pool.heard()
                 unread.extend(self._heed(pipeline, name, is_listing))
                 for error in pipeline.errors:
-                    if not tolerated(error):
+                    has_tolerated = tolerated(error)
+                    if not has_tolerated:
                         raise self._failure(error, name, is_listing)
                 pipeline.errors.clear()
                 if pipeline.is_done and pipeline.is_running:
                     raise self._incomplete("the command is done, but its last word is missing", name, is_listing)
-            if not pipeline.is_completed:
+            if not pipeline.is_completed and not (pipeline.had_errors and has_tolerated):
                 raise self._incomplete("the command did not complete", name, is_listing)
         if is_listing and unread and count == DEFAULT_RESULT_SIZE:
             # A warning that we could not read, at exactly the number at which Exchange stops by default.

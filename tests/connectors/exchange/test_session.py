@@ -20,6 +20,7 @@ from tests.connectors.exchange.miniature import (
     FAILED,
     STOPPED,
     Answer,
+    Message,
     Miniature,
     Sent,
     answer,
@@ -28,13 +29,14 @@ from tests.connectors.exchange.miniature import (
     failed,
     message_ids,
     miniature,
+    named,
     output,
     state,
     warning,
 )
 
 ACCOUNT = Account("CONTOSO\\svc", "sesame", "basic")
-QUICK = Options(connect_timeout=2, operation_timeout=1, read_timeout=2, silence=3, deadline=20)
+QUICK = Options(connect_timeout=2, operation_timeout=1, read_timeout=2, silence=2, deadline=20)
 MORE = "There are more results available than are currently displayed. To view them, increase the value for ResultSize."
 MICRO = "Micro delay applied. Actual delayed: 400 msecs, Enforced: True"
 
@@ -222,28 +224,68 @@ def test_only_what_was_seen_is_used(commands: tuple[str, ...], is_allowed: bool,
         assert "Guid" in server.sent[-1].commands[-1][1]["Property"]
 
 
-@pytest.mark.parametrize(("commands", "missing"), [(("Get-ExchangeServer",), "Get-MobileDevice"), ((), "Get-Command")])
-def test_an_account_without_the_commands(commands: tuple[str, ...], missing: str) -> None:
+@pytest.mark.parametrize("commands", [("Get-ExchangeServer",), ()])
+def test_an_account_without_the_commands(commands: tuple[str, ...]) -> None:
     with miniature(commands=commands) as server:
         found = failure(server)
     assert isinstance(found, NotPermittedError)
-    assert (found.code, found.cmdlet) == ("cmdlet_not_granted", missing)
+    assert (found.code, found.cmdlet) == ("cmdlet_not_granted", "Get-MobileDevice")
 
 
-def test_a_missing_name_is_no_failure_of_the_probe() -> None:
-    """Get-Command writes an error record for each name that the account has not."""
-    missing = error("The term 'Get-X' is not recognized", "CommandNotFoundException", "CommandNotFoundException,X")
+NOT_THERE = ("is not recognized", "CommandNotFoundException", "CommandNotFoundException,X")
 
-    class WithErrors(Miniature):
-        def _run(self, sent: Sent) -> Iterator[Answer]:
-            if sent.name == "Get-Command":
-                yield answer(*[m for a in super()._run(sent) for m in (missing, *a.messages)])
+
+class Probed(Miniature):
+    """Get-Command with its error records: one for each name, or for the first alone; or no Get-Command at all."""
+
+    stops_at_first = False
+    is_hidden = False
+
+    def _run(self, sent: Sent) -> Iterator[Answer]:
+        if sent.name != "Get-Command":
+            yield from super()._run(sent)
+            return
+        if self.is_hidden:
+            yield answer(failed(*NOT_THERE))
+            return
+        found: list[Message] = []
+        for name in sent.commands[0][1]["Name"]:
+            if name in self.commands:
+                found.append(named(name))
             else:
-                yield from super()._run(sent)
+                found.append(error(*NOT_THERE))
+                if self.stops_at_first:
+                    break
+        yield answer(*found, state())
 
-    with miniature(plays(answer(device(1), state()))) as server:
-        server.__class__ = WithErrors
+
+@pytest.mark.parametrize("stops_at_first", [False, True])
+def test_a_missing_name_is_no_failure_of_the_probe(stops_at_first: bool) -> None:
+    commands = ("Get-MobileDevice", "Set-ADServerSettings", "Select-Object")
+    with miniature(plays(answer(device(1), state())), commands=commands) as server:
+        server.__class__ = type("One", (Probed,), {"stops_at_first": stops_at_first})
+        with open_at(server) as client:
+            assert client.granted == set(commands)
+    assert (server.actions.count("Command") == 2) is not stops_at_first
+
+
+@pytest.mark.parametrize(
+    ("version", "cmdlet"),
+    [("Version 14.3 (Build 123.4)", "Get-ActiveSyncDevice"), ("Version 15.1 (Build 2507.6)", "Get-MobileDevice")],
+)
+def test_without_get_command_the_version_decides(version: str, cmdlet: str) -> None:
+    exchange_server = output(
+        '<Obj RefId="0"><MS><S N="Name">EX01</S><S N="Fqdn">ex01.contoso.test</S>'
+        f'<S N="AdminDisplayVersion">{version}</S><B N="IsClientAccessServer">true</B></MS></Obj>'
+    )
+
+    def script(sent: Sent) -> Iterator[Answer]:
+        yield answer(exchange_server if sent.name == "Get-ExchangeServer" else device(1), state())
+
+    with miniature(script) as server:
+        server.__class__ = type("One", (Probed,), {"is_hidden": True})
         assert listed(server) == ["1"]
+    assert [name for name, _ in server.sent[-1].commands] == [cmdlet]
 
 
 def test_a_filter_goes_out_as_a_parameter() -> None:
