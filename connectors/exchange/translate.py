@@ -50,10 +50,19 @@ SHELL_NOT_FOUND = 2150858843  # 0x8033805B
 BACK_END_UNREACHABLE = 2150859084  # 0x8033814C: the back end's certificate is missing, and the like
 WIN_ACCESS_DENIED = 5
 
+# Codes of MIT Kerberos (krb5_err.et): a client that is unknown, revoked (disabled or locked), whose password has
+# expired or is wrong (by pre-authentication, or by what cannot be decrypted with it); and clocks.
+KERBEROS_CREDENTIALS = frozenset({-1765328378, -1765328366, -1765328361, -1765328360, -1765328353})
+KERBEROS_CLOCK = -1765328347
 # Kerberos refuses tickets when clocks differ by more.
 CLOCK_TOLERANCE = 300.0
 
 _CLOCK_TEXT = re.compile(r"clock skew|skew too great|KRB_?AP_ERR_SKEW", re.IGNORECASE)
+_KERBEROS_CREDENTIALS = re.compile(
+    r"preauthentication failed|password (?:incorrect|has expired)|decrypt integrity check failed"
+    r"|client.*(?:not found in kerberos|revoked)",
+    re.IGNORECASE,
+)
 _ANGLE_OR_SPACE = re.compile(r"<[^>]*>|\s+")
 _REQUEST_ID = re.compile(r"RequestId=([0-9a-fA-F-]{36})")
 _FAILURE_CATEGORY = re.compile(r"\[FailureCategory=[A-Za-z]+-([A-Za-z]+)\]")
@@ -230,9 +239,10 @@ def _kerberos(error: BaseException, clock_skew: float) -> ExchangeError:
     texts = " | ".join(str(item) for item in _chain(error))
     if any(isinstance(item, ImportError) for item in _chain(error)):
         return StopError("the Kerberos libraries are not installed", code="kerberos_unavailable")
-    if _CLOCK_TEXT.search(texts) or abs(clock_skew) > CLOCK_TOLERANCE:
+    codes = {getattr(item, "err_code", 0) for item in _chain(error)}
+    if KERBEROS_CLOCK in codes or _CLOCK_TEXT.search(texts) or abs(clock_skew) > CLOCK_TOLERANCE:
         return _clock(clock_skew)
-    if re.search(r"preauthentication failed|password|client.*not found in kerberos", texts, re.IGNORECASE):
+    if codes & KERBEROS_CREDENTIALS or _KERBEROS_CREDENTIALS.search(texts):
         return StopError("the domain refused user name or password", code="authentication_failed")
     if re.search(r"NTLM|logon", texts) and "kerberos" not in texts.lower():
         return StopError("the server refused user name or password", code="authentication_failed")

@@ -263,7 +263,7 @@ def _arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[s
     return {
         "server": endpoint.fqdn,
         "port": endpoint.port,
-        "username": account.username,
+        "username": _user(account),
         # Without a password Kerberos takes its ticket cache or keytab; an empty one would be tried, and counted.
         "password": account.password or None if account.authentication == "kerberos" else account.password,
         "ssl": endpoint.use_tls,
@@ -278,6 +278,12 @@ def _arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[s
         # Exchange's names stand under HTTP/, above all those of a load-balanced name.
         "negotiate_service": "HTTP",
     }
+
+
+def _user(account: Account) -> str:
+    """As typed; for Kerberos with the realm in capitals, as every Active Directory has it."""
+    name, at, domain = account.username.rpartition("@")
+    return f"{name}@{domain.upper()}" if at and account.authentication == "kerberos" else account.username
 
 
 def _skew(date: str) -> float:
