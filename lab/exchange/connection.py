@@ -314,5 +314,11 @@ def _number(fault: Fault, default: float) -> float:
 
 
 def _page(status: int) -> bytes:
+    """In HTML 4 as HTTP.sys writes it, which no XML parser takes for a fault."""
     name = http.client.responses.get(status, "Status")
-    return f"<!DOCTYPE html><html><head><title>{status} - {name}</title></head><body>{name}</body></html>".encode()
+    return (
+        '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN""http://www.w3.org/TR/html4/strict.dtd">\r\n'
+        f"<HTML><HEAD><TITLE>{name}</TITLE>\r\n"
+        '<META HTTP-EQUIV="Content-Type" Content="text/html; charset=us-ascii"></HEAD>\r\n'
+        f"<BODY><h2>{name}</h2>\r\n<hr><p>HTTP Error {status}. {name}.</p>\r\n</BODY></HTML>\r\n"
+    ).encode()

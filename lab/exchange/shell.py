@@ -24,6 +24,7 @@ from psrpcore.types import PSInvocationState, PSRPMessageType, RunspacePoolState
 
 from lab.exchange import values
 from lab.exchange.contract import Account, Command, Engine, Failure, ObjectXml, Output, Progress, SessionState, Warn
+from lab.exchange.pool import ServerPool
 from lab.exchange.streams import OutputQueue
 from lab.faults import Faults
 
@@ -165,7 +166,7 @@ class Shell:
         self.idle_timeout = idle
         self.created = self.used = time.monotonic()
         self.protocol = engine.protocol_version()
-        self.pool = values.ServerPool(self.protocol)
+        self.pool = ServerPool(self.protocol)
         self.queue = OutputQueue(gather=0)
         self.is_closed = False
         self._lock = threading.RLock()

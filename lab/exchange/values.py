@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-import psrpcore
 from psrpcore.types import ErrorCategory, ErrorCategoryInfo, ErrorRecord, NETException, PSObject
 
 from lab.exchange.contract import Command, Failure
@@ -71,7 +70,7 @@ def _parameter(name: Any) -> str | None:
     return plain(name).removeprefix("-").removesuffix(":") if name else None
 
 
-class CategoryInfo(ErrorCategoryInfo):  # type: ignore[misc]  # psrpcore has no types for a checker
+class CategoryInfo(ErrorCategoryInfo):
     """psrpcore's, with the text as PowerShell writes it: `ObjectNotFound: (x:String) [Get-Thing], SomeException`."""
 
     def __str__(self) -> str:
@@ -127,29 +126,3 @@ POOL_BROKEN = Failure(
     reason="PSRemotingTransportException",
     terminating=True,
 )
-
-
-class ServerPool(psrpcore.ServerRunspacePool):
-    """psrpcore's pool, speaking a given protocol version, and reading what pypsrp spells `CI`."""
-
-    def __init__(self, protocol: str) -> None:
-        versions = {"PSRemotingProtocolVersion": psrpcore.types.PSVersion(protocol)}
-        versions["SerializationVersion"] = psrpcore.types.PSVersion("1.1.0.1")
-        versions["PSVersion"] = psrpcore.types.PSVersion("2.0" if protocol == "2.1" else "5.1")
-        super().__init__(application_private_data={"PSVersionTable": versions})
-        self.our_capability = psrpcore.types.SessionCapability(
-            PSVersion=psrpcore.types.PSVersion("2.0"),
-            protocolversion=psrpcore.types.PSVersion(protocol),
-            SerializationVersion=psrpcore.types.PSVersion("1.1.0.1"),
-        )
-
-    def next_object_id(self) -> int:
-        """The number of the next message; to be called under the shell's lock, as all of psrpcore."""
-        return int(self._fragment_counter)
-
-    def _process_message(self, message: Any) -> Any:
-        # Property names are case-insensitive to PowerShell but not to psrpcore; pypsrp sends CI here and ci elsewhere.
-        kinds = psrpcore.types.PSRPMessageType
-        if message.message_type in (kinds.SetMaxRunspaces, kinds.SetMinRunspaces):
-            message._data = bytearray(message.data.replace(b'N="CI"', b'N="ci"'))
-        return super()._process_message(message)

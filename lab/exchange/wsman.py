@@ -31,9 +31,9 @@ class DropConnection(Exception):
         self.begun = begun
 
 
-@dataclass(frozen=True)
+@dataclass
 class Limits:
-    """What one server allows. Times in seconds, sizes in bytes."""
+    """What one server allows; may be changed while it runs. Times in seconds, sizes in bytes."""
 
     shells_per_user: int = 18
     commands_per_shell: int = 1000

@@ -129,7 +129,9 @@ class Site:
         return WSMan(**(arguments | options))
 
     @contextmanager
-    def pool(self, *, idle_timeout: int | None = None, max_runspaces: int = 1, **options: Any) -> Iterator[RunspacePool]:
+    def pool(
+        self, *, idle_timeout: int | None = None, max_runspaces: int = 1, **options: Any
+    ) -> Iterator[RunspacePool]:
         with self.wsman(**options) as wsman:
             pool = make_pool(wsman, idle_timeout=idle_timeout, max_runspaces=max_runspaces)
             with pool:
