@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-from django.db import connection
-from django.db.models import Field
 from django.utils import timezone
 
-from connectors.exchange.records import DevicePage, MobileDeviceRecord, RecordError, WireObject
+from connectors.exchange.records import DevicePage, RecordError, WireObject
+from sync import columns
+from sync.columns import Fresh
 from sync.lease import Lease
 from sync.models import MobileDevice, SyncRun
 
-# Columns that come from Exchange, under the same name in record and row.
-OBSERVED = tuple(f.name for f in fields(MobileDeviceRecord))
-LIMITS: dict[str, int | None] = {
-    name: getattr(MobileDevice._meta.get_field(name), "max_length", None) for name in OBSERVED
-}
 # More rejected objects than this are only counted.
 REJECTED_EVENTS = 20
 
@@ -63,20 +57,20 @@ def page_record(*, lease: Lease, organization_id: int, page: DevicePage, counts:
             organization_id=organization_id, wire_digest__in=list(by_digest)
         ).values_list("pk", "wire_digest", "gone_at")
     }
-    fresh = _parse(page, (wire for digest, wire in by_digest.items() if digest not in known), counts)
+    # Counted on a copy: should the transaction fail, nothing of this page has happened.
+    after = replace(counts, observed=counts.observed + len(by_digest), errors=list(counts.errors))
+    fresh = _parse(page, (wire for digest, wire in by_digest.items() if digest not in known), after)
     now = timezone.now()
     with lease.guard() as run:
-        _stamp(known.values(), lease.fence, now, counts)
-        _upsert(organization_id, fresh, lease.fence, now, counts)
-        counts.observed += len(by_digest)
-        counts.write(run)
+        _stamp(known.values(), lease.fence, now, after)
+        _upsert(organization_id, fresh, lease.fence, now, after)
+        after.write(run)
+    vars(counts).update(vars(after))
 
 
-def _parse(
-    page: DevicePage, objects: Iterable[WireObject], counts: Counts
-) -> dict[uuid.UUID, tuple[MobileDeviceRecord, bytes]]:
-    """Records by guid; of two objects with one guid the later wins, as Exchange wrote it later."""
-    records: dict[uuid.UUID, tuple[MobileDeviceRecord, bytes]] = {}
+def _parse(page: DevicePage, objects: Iterable[WireObject], counts: Counts) -> dict[uuid.UUID, Fresh]:
+    """Devices by guid; of two objects with one guid the later wins, as Exchange wrote it later."""
+    records: dict[uuid.UUID, Fresh] = {}
     for wire in objects:
         try:
             record = page.parse(wire)
@@ -85,7 +79,7 @@ def _parse(
             if len(counts.errors) < REJECTED_EVENTS:
                 counts.errors.append(str(error)[:300])
         else:
-            records[record.guid] = (record, bytes(wire.digest))
+            records[record.guid] = Fresh(columns.observed_values(record), bytes(wire.digest))
     return records
 
 
@@ -105,89 +99,30 @@ def _stamp(
 
 
 def _upsert(
-    organization_id: int,
-    fresh: dict[uuid.UUID, tuple[MobileDeviceRecord, bytes]],
-    fence: int,
-    now: datetime.datetime,
-    counts: Counts,
+    organization_id: int, fresh: dict[uuid.UUID, Fresh], fence: int, now: datetime.datetime, counts: Counts
 ) -> None:
     if not fresh:
         return
-    existing = {
-        row.guid: row
-        for row in MobileDevice.objects.filter(organization_id=organization_id, guid__in=list(fresh)).only(
-            "pk", "guid", "gone_at", "changed_at", "first_observed_at", *OBSERVED
-        )
-    }
-    new, different = [], []
-    for guid, (record, digest) in fresh.items():
-        values = _values(record)
+    rows = MobileDevice.objects.filter(organization_id=organization_id, guid__in=list(fresh))
+    existing = {row[1]: row for row in rows.values_list("pk", "guid", "gone_at", "changed_at", *columns.OBSERVED)}
+    new: list[Fresh] = []
+    different: list[tuple[int, datetime.datetime, Fresh]] = []
+    for guid, device in fresh.items():
         row = existing.get(guid)
         if row is None:
-            row = MobileDevice(organization_id=organization_id, first_observed_at=now, changed_at=now)
-            new.append(row)
+            new.append(device)
+            continue
+        pk, _guid, gone_at, changed_at, *held = row
+        # Another digest need not mean another device: whole objects carry more than what is kept.
+        if gone_at is not None or tuple(held) != device.values:
+            counts.changed += 1
+            changed_at = now
         else:
-            different.append(row)
-            # Another digest need not mean another device: whole objects carry more than what is kept.
-            if row.gone_at is not None or any(getattr(row, name) != value for name, value in values.items()):
-                row.changed_at = now
-                counts.changed += 1
-            else:
-                counts.unchanged += 1
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.device_id_key = row.device_id.strip().casefold()[:255]
-        row.mailbox_key = row.mailbox.casefold()[:512]
-        row.wire_digest, row.seen_fence, row.gone_at = digest, fence, None
-    _insert(new)
-    _update(different)
+            counts.unchanged += 1
+        different.append((pk, changed_at, device))
+    columns.insert(organization_id, new, fence, now)
+    columns.update(different, fence)
     counts.created += len(new)
-
-
-def _values(record: MobileDeviceRecord) -> dict[str, object]:
-    """What a row keeps of a record. Text longer than its column is cut: a phone may call itself anything."""
-    values: dict[str, object] = {}
-    for name, limit in LIMITS.items():
-        value = getattr(record, name)
-        # NUL is legal in CLIXML (_x0000_) and refused by PostgreSQL.
-        values[name] = value[:limit].replace("\0", "\ufffd") if isinstance(value, str) else value
-    return values
-
-
-# Plain executemany: Django's bulk_create and bulk_update build one large statement a few dozen rows, which costs ten
-# times as much here (forty columns). Values pass through the fields all the same, so both databases get what they want.
-
-_COLUMNS = [f for f in MobileDevice._meta.concrete_fields if not f.primary_key]
-_CHANGING = [f for f in _COLUMNS if f.name not in ("public_id", "organization", "guid", "first_observed_at")]
-
-
-def _prepared(row: MobileDevice, columns: Sequence[Field[Any, Any]]) -> list[Any]:
-    return [f.get_db_prep_save(getattr(row, f.attname), connection) for f in columns]
-
-
-def _insert(rows: Sequence[MobileDevice]) -> None:
-    if not rows:
-        return
-    quote = connection.ops.quote_name
-    names = ", ".join(quote(str(f.column)) for f in _COLUMNS)
-    marks = ", ".join(["%s"] * len(_COLUMNS))
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {quote(MobileDevice._meta.db_table)} ({names}) VALUES ({marks})",  # noqa: S608 - own names
-            [_prepared(row, _COLUMNS) for row in rows],
-        )
-
-
-def _update(rows: Sequence[MobileDevice]) -> None:
-    if not rows:
-        return
-    quote = connection.ops.quote_name
-    names = ", ".join(f"{quote(str(f.column))} = %s" for f in _CHANGING)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {quote(MobileDevice._meta.db_table)} SET {names} WHERE id = %s",  # noqa: S608 - own names
-            [[*_prepared(row, _CHANGING), row.pk] for row in rows],
-        )
 
 
 def gone_mark(*, lease: Lease, organization_id: int) -> int:

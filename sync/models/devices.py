@@ -16,7 +16,10 @@ class MobileDevice(models.Model):
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     organization = models.ForeignKey(
-        "connectors.ExchangeOrganization", on_delete=models.CASCADE, related_name="mobile_devices"
+        "connectors.ExchangeOrganization",
+        on_delete=models.CASCADE,
+        related_name="mobile_devices",
+        db_index=False,  # every index below begins with it
     )
     guid = models.UUIDField(help_text="The AD object's Guid.")
     identity = models.TextField(help_text="As Exchange wrote it; sent back to it unchanged.")
