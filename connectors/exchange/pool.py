@@ -20,7 +20,7 @@ from connectors.exchange.client import Options
 from connectors.exchange.clixml import CliObject, ClixmlError, display, read_object
 from connectors.exchange.errors import TransientError
 from connectors.exchange.fragments import OUTPUT, FastFragmenter, RawMessage
-from connectors.exchange.transport import Connection
+from connectors.exchange.wsman import Connection
 
 CONFIGURATION = "Microsoft.Exchange"
 

@@ -41,7 +41,8 @@ from connectors.exchange.errors import (
     TransientError,
 )
 from connectors.exchange.pool import RemoteError
-from connectors.exchange.transport import OPERATION_TIMED_OUT, UnexpectedAnswerError
+from connectors.exchange.transport import UnexpectedAnswerError
+from connectors.exchange.wsman import OPERATION_TIMED_OUT
 
 # WS-Man faults (exchange.md 1.1, 1.4).
 RESOURCE_URI_UNKNOWN = 2150858811  # 0x8033803B: the machine's own WinRM, without Exchange

@@ -1,12 +1,11 @@
 """HTTP under pypsrp's WS-Man: how long we wait, where we connect, and what we take for an answer.
 
-Subclasses of pypsrp's transport and WSMan that
-- dial an address while naming the server (certificate, SPN, Host) by its FQDN;
-- follow no redirect, and take nothing but SOAP for an answer, encrypted where the connection encrypts;
-- wait in slices, so that a cancel is seen although the server is silent;
-- start over with a fresh connection and sign-in after any failure and after a pause: a message encrypted for a
-  connection that the server has closed meanwhile fails otherwise (wire.md 10, pitfall 3);
-- find the payload of a large Receive by scanning bytes, where the standard path would copy and parse it several times.
+A subclass of pypsrp's transport that
+- dials an address while naming the server (certificate, SPN, Host) by its FQDN;
+- follows no redirect, and takes nothing but SOAP for an answer, encrypted where the connection encrypts;
+- waits in slices, so that a cancel is seen although the server is silent;
+- starts over with a fresh connection and sign-in after any failure and after a pause: a message encrypted for a
+  connection that the server has closed meanwhile fails otherwise (wire.md 10, pitfall 3).
 
 One thread, the one that opened it, in the process that opened it: message encryption allows one request at a time,
 and PSRP's fragment counter is not locked (pitfalls 1, 2, 10). Any other use raises RuntimeError.
@@ -14,7 +13,6 @@ and PSRP's fragment counter is not locked (pitfalls 1, 2, 10). Any other use rai
 
 from __future__ import annotations
 
-import binascii
 import datetime
 import email.utils
 import os
@@ -22,7 +20,6 @@ import re
 import ssl
 import threading
 import time
-import xml.etree.ElementTree as ET  # of a server that has signed in to us; see receive()
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError, WSManFaultError
-from pypsrp.wsman import NAMESPACES, OptionSet, SelectorSet, WSMan, WSManAction, _TransportHTTP
+from pypsrp.exceptions import AuthenticationError, WinRMTransportError
+from pypsrp.wsman import _TransportHTTP
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -45,10 +42,6 @@ SLICE = 0.5
 STOP_GRACE = 1.0
 # IIS closes idle connections after 120 s, load balancers often after 60.
 IDLE_RESET = 45.0
-# No answer within the operation timeout: not an error, ask again.
-OPERATION_TIMED_OUT = 2150858793
-# A body shorter than this is parsed as it is.
-CUT_FROM = 4096
 
 _BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
 
@@ -68,6 +61,11 @@ class Watch:
 
     should_stop: Callable[[], bool]
     is_on: bool = True
+
+    def check(self) -> None:
+        """Raises CanceledError when it is time to stop."""
+        if self.is_on and self.should_stop():
+            raise CanceledError
 
     def wait(self, socket: Any, timeout: float | None) -> None:
         """Until the socket has something to read. Raises TimeoutError after `timeout` seconds, and CanceledError."""
@@ -156,7 +154,7 @@ class Transport(_TransportHTTP):
     """
 
     def __init__(self, endpoint: Endpoint, account: Account, options: Options, watch: Watch) -> None:
-        super().__init__(**_arguments(endpoint, account, options))
+        super().__init__(**arguments(endpoint, account, options))
         self.watch = watch
         self.clock_skew = 0.0
         self.has_failed = False
@@ -258,7 +256,7 @@ class Transport(_TransportHTTP):
         return plain
 
 
-def _arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[str, Any]:
+def arguments(endpoint: Endpoint, account: Account, options: Options) -> dict[str, Any]:
     """What WSMan and its transport are both made with."""
     return {
         "server": endpoint.fqdn,
@@ -295,143 +293,3 @@ def _skew(date: str) -> float:
     if told.tzinfo is None:
         return 0.0
     return (told - datetime.datetime.now(datetime.UTC)).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What one Receive brought. `is_done`: the command's state is Done, there will be nothing more."""
-
-    data: bytes
-    is_done: bool
-
-
-class Connection(WSMan):
-    """WS-Man over Transport."""
-
-    transport: Transport
-
-    def __init__(self, endpoint: Endpoint, account: Account, options: Options, watch: Watch) -> None:
-        super().__init__(operation_timeout=options.operation_timeout, **_arguments(endpoint, account, options))
-        self.transport = Transport(endpoint, account, options, watch)
-
-    def receive_data(
-        self,
-        resource_uri: str,
-        selectors: SelectorSet | None,
-        command_id: str | None,
-        timeout: int,
-        read_timeout: Callable[[], float],
-    ) -> Received | None:
-        """One Receive; None when nothing came within `timeout` seconds.
-
-        The same bytes are sent again after a read timeout, as long as read_timeout() names seconds to wait: a Receive
-        may be repeated, the server answers it alike. Raises what pypsrp raises, requests.ReadTimeout when
-        read_timeout() is no longer above zero.
-        """
-        message_id, message = self._receive_message(resource_uri, selectors, command_id, timeout)
-        wait = read_timeout()
-        while True:
-            try:
-                answer = self.transport.send(message, timeout=(self.transport.connection_timeout, max(wait, 0.1)))
-                return self._received(answer, f"uuid:{message_id}")
-            except WinRMTransportError as error:
-                fault = self._fault(error)
-                if getattr(fault, "code", None) == OPERATION_TIMED_OUT:
-                    return None
-                raise fault from None
-            except requests.ReadTimeout:
-                wait = read_timeout()
-                if wait <= 0:
-                    raise
-
-    def _receive_message(
-        self, resource_uri: str, selectors: SelectorSet | None, command_id: str | None, timeout: int
-    ) -> tuple[str, bytes]:
-        rsp, s = NAMESPACES["rsp"], NAMESPACES["s"]
-        receive = ET.Element(f"{{{rsp}}}Receive")
-        stream = ET.SubElement(receive, f"{{{rsp}}}DesiredStream")
-        stream.text = "stdout"
-        if command_id is not None:
-            stream.attrib["CommandId"] = command_id
-        options = OptionSet()
-        options.add_option("WSMAN_CMDSHELL_OPTION_KEEPALIVE", "True")
-        message_id, header = self._create_header(WSManAction.RECEIVE, resource_uri, options, selectors, timeout)
-        envelope = ET.Element(f"{{{s}}}Envelope")
-        envelope.append(header)
-        ET.SubElement(envelope, f"{{{s}}}Body").append(receive)
-        return message_id, ET.tostring(envelope, encoding="utf-8", method="xml")
-
-    @staticmethod
-    def _parse_wsman_fault(xml_text: str) -> WSManFaultError:
-        """pypsrp's hook, for every request. A page that happens to be XML is no fault: the HTTP status says more."""
-        fault = WSMan._parse_wsman_fault(xml_text)
-        if not any(fault.args):
-            raise ET.ParseError("nothing is said")
-        return fault
-
-    def _fault(self, error: WinRMTransportError) -> Exception:
-        try:
-            return self._parse_wsman_fault(error.response_text)
-        except ET.ParseError:
-            return error
-
-    def _received(self, answer: bytes, message_id: str) -> Received:
-        skeleton, payloads = cut(answer)
-        envelope = ET.fromstring(skeleton)  # noqa: S314 - the envelope of the server that we signed in to
-        related = envelope.find("s:Header/wsa:RelatesTo", NAMESPACES)
-        if related is None or related.text != message_id:
-            raise WinRMError("an answer to another request")
-        response = envelope.find("s:Body/rsp:ReceiveResponse", NAMESPACES)
-        if response is None:
-            raise WinRMError("no ReceiveResponse in the answer to a Receive")
-        parts = []
-        taken = 0
-        for stream in response.findall("rsp:Stream", NAMESPACES):
-            text = stream.text
-            if not text:
-                continue
-            if text.startswith("#"):
-                parts.append(_decoded(payloads[int(text[1:])]))
-                taken += 1
-            else:
-                parts.append(_decoded(text.encode("ascii", "replace")))
-        if taken != len(payloads):
-            raise WinRMError("payload outside of the streams")
-        state = response.find("rsp:CommandState", NAMESPACES)
-        is_done = state is not None and state.get("State", "").endswith("/Done")
-        return Received(parts[0] if len(parts) == 1 else b"".join(parts), is_done)
-
-
-def cut(answer: bytes) -> tuple[bytes, list[memoryview]]:
-    """The envelope without its large payloads, each replaced by #0, #1, .., and the payloads, uncopied.
-
-    Only a run of text after a tag named Stream is cut; what else is there stays for the XML parser to judge.
-    """
-    if len(answer) < CUT_FROM:
-        return answer, []
-    view = memoryview(answer)
-    parts: list[bytes] = []
-    payloads: list[memoryview] = []
-    position = 0
-    while (start := answer.find(b"Stream ", position)) >= 0:
-        opened = answer.find(b">", start)
-        closed = answer.find(b"<", opened)
-        if opened < 0 or closed < 0:
-            break
-        parts.append(answer[position : opened + 1])
-        if closed - opened > 64:
-            parts.append(b"#%d" % len(payloads))
-            payloads.append(view[opened + 1 : closed])
-        else:
-            parts.append(answer[opened + 1 : closed])
-        position = closed
-    parts.append(answer[position:])
-    return b"".join(parts), payloads
-
-
-def _decoded(payload: bytes | memoryview) -> bytes:
-    try:
-        return binascii.a2b_base64(payload, strict_mode=True)
-    except binascii.Error:
-        # Line breaks are allowed; anything else is not.
-        return binascii.a2b_base64(b"".join(bytes(payload).split()), strict_mode=True)

@@ -1,5 +1,5 @@
 """What the client relies on inside its libraries, private members above all. A new pypsrp that moves them fails here
-and not in production; then read its source again and adapt transport.py, fragments.py and pool.py.
+and not in production; then read its source again and adapt transport.py, wsman.py, fragments.py and pool.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pypsrp.wsman import WSMan
 from connectors.exchange.client import Account, Endpoint, Options
 from connectors.exchange.fragments import FastFragmenter, RawMessage
 from connectors.exchange.pool import FastPipeline, FastPool
-from connectors.exchange.transport import Connection, Transport, Watch
+from connectors.exchange.transport import Transport, Watch
+from connectors.exchange.wsman import Connection
 
 ENDPOINT = Endpoint("ex01.contoso.test", 80, use_tls=False)
 ACCOUNT = Account("CONTOSO\\a", "b", "basic")

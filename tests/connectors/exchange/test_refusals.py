@@ -447,4 +447,4 @@ def test_foreign_text_holds_nothing_that_a_database_refuses() -> None:
 )
 def test_without_a_password_kerberos_uses_its_cache(kind: str, password: str, expected: str | None) -> None:
     session = Session(endpoint(80), Account("a", password, kind), QUICK)
-    assert session._connection.transport.password == expected
+    assert session._channel._connection.transport.password == expected

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from connectors.exchange import session as session_module
-from connectors.exchange import transport
+from connectors.exchange import channel, transport
 from connectors.exchange.client import Account, Endpoint, Options
 from connectors.exchange.errors import CanceledError, ExchangeError, NotPermittedError, TransientError
 from connectors.exchange.session import Session, connect
@@ -450,4 +449,4 @@ def test_memory_stays_flat() -> None:
 
 def test_a_session_shows_its_server_and_nothing_else() -> None:
     assert repr(Session(Endpoint("ex01", 80, use_tls=False), ACCOUNT, QUICK)) == "Session(ex01)"
-    assert session_module.LEAVE <= 5
+    assert channel.LEAVE <= 5

@@ -14,7 +14,7 @@ import pytest
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
-from connectors.exchange import opath, transport
+from connectors.exchange import cmdlets, opath, transport
 from connectors.exchange.client import Options
 from connectors.exchange.cmdlets import Family, Identity
 from connectors.exchange.errors import (
@@ -217,6 +217,21 @@ def test_other_readings(exchange: Organization) -> None:
         assert client.device_classes()
 
 
+def test_personal_entries_are_changed_by_what_is_added_and_removed(exchange: Organization) -> None:
+    """The hashtable arrives as Exchange takes it, and no confirmation is asked for."""
+    identity = Identity(next(iter(exchange.store.devices.values())).mailbox.smtp)
+    with connect(exchange.endpoint(), exchange.account(), exchange.options) as client:
+        assert isinstance(client, Session)
+        before = client.cas_mailbox(identity)
+        client._run(cmdlets.set_cas_mailbox(identity, allowed_add=("NEW1", "NEW2"), blocked_add=("NEW3",)))
+        client._run(cmdlets.set_cas_mailbox(identity, allowed_remove=("NEW1",), blocked_add=("NEW1",)))
+        after = client.cas_mailbox(identity)
+        assert set(after.allowed_device_ids) == {*before.allowed_device_ids, "NEW2"}
+        assert set(after.blocked_device_ids) == {*before.blocked_device_ids, "NEW1", "NEW3"}
+        client._run(cmdlets.set_cas_mailbox(identity, allowed_remove=("NEW2",), blocked_remove=("NEW1", "NEW3")))
+        assert client.cas_mailbox(identity) == before
+
+
 def test_what_is_not_there(exchange: Organization) -> None:
     """An error of its own, and the session goes on."""
     with connect(exchange.endpoint(), exchange.account(), exchange.options) as client:
@@ -358,7 +373,7 @@ def test_the_connection_is_lost_between_commands(exchange: Organization, kind: s
         assert isinstance(client, Session)
         for listener in exchange.servers[0]._listeners:
             listener.drop_connections()
-        client._connection.transport._used_at -= transport.IDLE_RESET + 1
+        client._channel._connection.transport._used_at -= transport.IDLE_RESET + 1
         assert client.organization().name == exchange.store.name
         assert exchange.servers[0].powershell.open_shells == 1
 
