@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from lab.control import Control
+from lab.kdc import KdcError
 from lab.scenarios import DEFAULT_DEVICES, DEFAULTS, OrganizationSpec, parse
 from lab.world import World, read_previous
 
@@ -27,6 +28,7 @@ def _arguments() -> argparse.Namespace:
         help="instead of the default three; repeat for several (fields: name tenant version domain cas devices seed "
         "authentications)",
     )  # fmt: skip
+    parser.add_argument("--kerberos", action="store_true", help="with a KDC on loopback (needs krb5-kdc)")
     return parser.parse_args()
 
 
@@ -48,7 +50,10 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"lab: {error}") from None
     previous = read_previous(options.home)
-    world = World(options.home.resolve(), options.seed, previous)
+    try:
+        world = World(options.home.resolve(), options.seed, previous, with_kerberos=options.kerberos)
+    except KdcError as error:
+        raise SystemExit(f"lab: no Kerberos: {error}") from None
     old = str(previous.get("control", "")).split("/")
     control = Control(world, token=old[3] if len(old) > 4 else "", port=_port(old))
     try:

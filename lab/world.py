@@ -1,6 +1,7 @@
 """Everything that one lab process holds: organisations with their servers, Graph tenants, faults; and its state file.
 
-Passwords and ports are taken from an older state file where there is one, so that a connector made yesterday works today.
+Passwords and ports are taken from an older state file where there is one, so that a connector made yesterday works
+today.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 from lab.exchange.activesync import ActiveSync
 from lab.exchange.auth import SCHEMES, Accounts
 from lab.exchange.autodiscover import Autodiscover
-from lab.exchange.contract import Account
+from lab.exchange.contract import Account, Route
 from lab.exchange.engine import ExchangeEngine
 from lab.exchange.ews import Ews
 from lab.exchange.http import WebServer
@@ -27,6 +30,7 @@ from lab.exchange.tls import Authority
 from lab.exchange.wsman import Limits
 from lab.faults import Faults
 from lab.graph import Graph, Tenant, populate
+from lab.kdc import Kdc
 from lab.scenarios import OrganizationSpec
 
 HOST = "127.0.0.1"
@@ -64,10 +68,15 @@ class Organization:
 
 
 class World:
-    """Made, then start(); stop() at the end. `previous` is the content of an older state file, or {}."""
+    """Made, then add() and start_graph(); stop() at the end. `previous` is the content of an older state file, or {}.
 
-    def __init__(self, home: Path, seed: int, previous: dict[str, Any]) -> None:
+    with_kerberos: with a KDC, and a realm for each organisation; raises kdc.KdcError where that cannot be had.
+    """
+
+    def __init__(self, home: Path, seed: int, previous: dict[str, Any], *, with_kerberos: bool = False) -> None:
         self.home, self.seed, self.previous = home, seed, previous
+        self.kdc = self._kdc() if with_kerberos else None
+        self._adding = threading.Lock()
         self.faults = Faults()
         self.authority = Authority(home / "lab-ca")
         self.limits = Limits()
@@ -78,8 +87,18 @@ class World:
 
     # --- organisations ---
 
+    def _kdc(self) -> Kdc:
+        kdc = Kdc(self.home / "kerberos", int(self.previous.get("kerberos", {}).get("port", 0)))
+        # The acceptor's library reads its settings from the environment.
+        os.environ.update(kdc.environment)
+        return kdc
+
     def add(self, spec: OrganizationSpec) -> Organization:
         """Build and start one organisation. Raises ValueError for a name or domain that is taken."""
+        with self._adding:
+            return self._add(spec)
+
+    def _add(self, spec: OrganizationSpec) -> Organization:
         if any(o.spec.name == spec.name or o.spec.domain == spec.domain for o in self.organizations):
             raise ValueError(f"an organisation named {spec.name!r}, or with domain {spec.domain!r}, is there already")
         fqdns = [f"ex{number:02d}.{spec.domain}" for number in range(1, spec.cas + 1)]
@@ -90,9 +109,11 @@ class World:
         old = self._previous_organization(spec.name)
         rows = self._account_rows(store, old)
         accounts = Accounts(Account(r["user"], r["upn"], r["password"], ROLES[r["role"]]) for r in rows)
+        if self.kdc is not None:
+            self.kdc.add(spec.domain, {r["upn"].partition("@")[0]: r["password"] for r in rows}, fqdns)
         engine = ExchangeEngine(store, self.faults)
         autodiscover = Autodiscover(store)
-        routes = {
+        routes: dict[str, Route] = {
             "/Microsoft-Server-ActiveSync": ActiveSync(store),
             "/EWS/Exchange.asmx": Ews(store),
             "/autodiscover": autodiscover,
@@ -105,12 +126,18 @@ class World:
         return organization
 
     def _server(
-        self, fqdn: str, old: dict[str, Any], engine: ExchangeEngine, accounts: Accounts, routes: Any, schemes: Any
+        self,
+        fqdn: str,
+        old: dict[str, Any],
+        engine: ExchangeEngine,
+        accounts: Accounts,
+        routes: dict[str, Route],
+        schemes: Sequence[str],
     ) -> WebServer:
-        known = next((s for s in old.get("servers", []) if s["fqdn"] == fqdn), {})
-        for ports in ((known.get("http_port", 0), known.get("https_port", 0)), (0, 0)):
+        known: dict[str, Any] = next((s for s in old.get("servers", []) if s["fqdn"] == fqdn), {})
+        for http_port, https_port in ((known.get("http_port", 0), known.get("https_port", 0)), (0, 0)):
             server = WebServer(
-                fqdn, HOST, *ports, engine, accounts, self.authority, self.faults, routes,
+                fqdn, HOST, http_port, https_port, engine, accounts, self.authority, self.faults, routes,
                 authentications=tuple(schemes), limits=self.limits,
             )  # fmt: skip
             try:
@@ -129,7 +156,7 @@ class World:
             ("notification", "notify"),
         ):
             user = f"{store.netbios}\\{sam}"
-            known = next((a for a in old.get("accounts", []) if a["user"] == user), {})
+            known: dict[str, Any] = next((a for a in old.get("accounts", []) if a["user"] == user), {})
             password = known.get("password") or secrets.token_urlsafe(12)
             rows.append({"user": user, "upn": f"{sam}@{store.domain}", "password": password, "role": role})
         store.add_mailbox(
@@ -154,7 +181,7 @@ class World:
             if tenant.name == name:
                 return tenant
         rows = self.previous.get("graph", {}).get("tenants", [])
-        known = next((t for t in rows if t["name"] == name), {})
+        known: dict[str, Any] = next((t for t in rows if t["name"] == name), {})
         tenant = Tenant(
             name,
             known.get("id") or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.lab")),
@@ -171,7 +198,8 @@ class World:
     # --- the state file ---
 
     def state(self, control: str) -> dict[str, Any]:
-        assert self.graph is not None
+        if self.graph is None:
+            raise RuntimeError("state() before start_graph()")
         first = self.organizations[0] if self.organizations else None
         return {
             "ca": str(self.authority.ca_path),
@@ -188,8 +216,15 @@ class World:
             "ews": first.autodiscover.ews_url if first else "",
             "mailbox_password": self.mailbox_password,
             "pid": os.getpid(),
+            **self._kerberos(),
             "organizations": [organization.row() for organization in self.organizations],
         }
+
+    def _kerberos(self) -> dict[str, Any]:
+        """For whoever wants to sign in by Kerberos: KRB5_CONFIG, and the realms, which are the domains in capitals."""
+        if self.kdc is None:
+            return {}
+        return {"kerberos": {"config": str(self.kdc.config), "port": self.kdc.port, "realms": self.kdc.realms}}
 
     def write_state(self, control: str) -> Path:
         """lab.json, mode 600, whole or not at all."""
@@ -206,6 +241,8 @@ class World:
                 server.stop()
         if self.graph is not None:
             self.graph.service.stop()
+        if self.kdc is not None:
+            self.kdc.stop()
 
 
 def read_previous(home: Path) -> dict[str, Any]:
