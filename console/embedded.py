@@ -12,6 +12,7 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography.fernet import Fernet
 
@@ -62,6 +63,14 @@ def socket_path(home: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"gatehouse-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def with_password(url: str, password: str) -> str:
+    """A Redis URL with the password put in, unless it names one itself or there is none to put in."""
+    scheme, separator, rest = url.partition("://")
+    if not password or not separator or "@" in rest.split("/", 1)[0]:
+        return url
+    return f"{scheme}://:{quote(password, safe='')}@{rest}"
 
 
 def valkey_command(home: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import environ
 from csp.constants import NONE, SELF
 
-from console.embedded import generated_secret, socket_path
+from console.embedded import generated_secret, socket_path, with_password
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -23,9 +23,15 @@ env = environ.Env()
 def _value(name: str, default: str = "") -> str:
     """NAME, or the content of the file named by NAME_FILE (how Docker and Kubernetes hand over secrets)."""
     path = os.environ.get(f"{name}_FILE")
-    if path:
+    if not path:
+        return os.environ.get(name, default)
+    try:
         return Path(path).read_text(encoding="utf-8").strip()
-    return os.environ.get(name, default)
+    except OSError as error:
+        raise SystemExit(
+            f"gatehouse: cannot read {path}, which {name}_FILE names: {error.strerror}. "
+            "Give this user access to the file, or correct the setting."
+        ) from error
 
 
 # --- where things lie -------------------------------------------------------------------------------------------
@@ -50,6 +56,8 @@ if BEHIND_TLS:
     SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    # HSTS for the whole domain and for browsers' built-in lists is its owner's decision, not this program's.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # --- applications -----------------------------------------------------------------------------------------------
 
@@ -125,12 +133,14 @@ else:
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = dict(_SQLITE_OPTIONS)
 else:
+    # Apart from the URL, so that the password alone can come from a file.
+    DATABASES["default"]["PASSWORD"] = _value("DATABASE_PASSWORD") or DATABASES["default"].get("PASSWORD", "")
     DATABASES["default"]["CONN_MAX_AGE"] = 60
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = _value("REDIS_URL") or f"unix://{socket_path(HOME)}"
+REDIS_URL = with_password(_value("REDIS_URL"), _value("REDIS_PASSWORD")) or f"unix://{socket_path(HOME)}"
 REDIS_IS_EMBEDDED = not _value("REDIS_URL")
 _redis_is_socket = REDIS_URL.startswith("unix://")
 
@@ -184,6 +194,8 @@ SYNC_SILENCE_SECONDS = env.float("GATEHOUSE_SILENCE_SECONDS", default=180.0)
 # --- people -----------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
+# For the administrator made on the first start only; empty: a password is generated and shown once.
+FIRST_ADMIN_PASSWORD = _value("GATEHOUSE_ADMIN_PASSWORD")
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -239,7 +251,7 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = HOME / "static"
+STATIC_ROOT = Path(os.environ.get("GATEHOUSE_STATIC_ROOT", HOME / "static"))
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

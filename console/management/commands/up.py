@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -16,16 +15,15 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from console.accounts.first_admin import NAME, first_admin_create
 from console.embedded import valkey_command
 from console.runner.checks import CheckError, home_writable, only_one, port_free
 from console.runner.supervisor import Service, StartError, Supervisor
 
 HOST = "127.0.0.1"
-ADMIN = "admin"
 
 
 class Command(BaseCommand):
@@ -82,7 +80,7 @@ class Command(BaseCommand):
             supervisor.wait_ready(broker)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
-        password = admin_create()
+        password = first_admin_create()
         services = [_web(), _worker(workers), _beat()]
         for service in services:
             supervisor.start(service)
@@ -97,7 +95,7 @@ class Command(BaseCommand):
         lines = [
             f"Gatehouse is ready after {seconds:.0f} s.",
             f"  Address    http://{HOST}:{settings.PORT}",
-            f"  Sign in    {ADMIN}" + (f"   password  {password}" if password else "   (the password you were given)"),
+            f"  Sign in    {NAME}" + (f"   password  {password}" if password else "   (the password you were given)"),
             f"  Data       {settings.HOME}",
         ]
         if with_lab:
@@ -105,20 +103,6 @@ class Command(BaseCommand):
         lines.append("  Stop       Ctrl-C")
         rule = "-" * 72
         self._say("\n".join(["", rule, *lines, rule, ""]))
-
-
-def admin_create() -> str:
-    """Make the first administrator. Returns the password to show, "" when there is one already.
-
-    The password is GATEHOUSE_ADMIN_PASSWORD (not shown again), or a generated one.
-    """
-    users = get_user_model()
-    if users.objects.filter(is_superuser=True).exists():
-        return ""
-    given = os.environ.get("GATEHOUSE_ADMIN_PASSWORD", "")
-    password = given or secrets.token_urlsafe(12)
-    users.objects.create_superuser(username=ADMIN, password=password)
-    return "(from GATEHOUSE_ADMIN_PASSWORD)" if given else password
 
 
 def _broker_answers() -> bool:
@@ -150,6 +134,8 @@ def _web_answers() -> bool:
 
 def _worker(workers: int) -> Service:
     command = [
+        # Soft shutdown: a sync that runs when Ctrl-C comes goes back to the queue at once.
+        *("env", "REMAP_SIGTERM=SIGQUIT"),
         *(sys.executable, "-m", "celery", "-A", "console", "worker", "-Q", "gatehouse,site.default"),
         *("-c", str(workers), "-n", f"gatehouse@{socket.gethostname()}", "-l", "INFO"),
         *("--without-mingle", "--without-gossip"),
