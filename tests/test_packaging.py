@@ -15,14 +15,15 @@ DECLARATION = re.compile(r"^([A-Za-z0-9-]+)(?:\[[a-z,]+\])?([<>=!~].*?)?\s*(?:#(
 
 # Import names that differ from the package's.
 MODULES = {
-    "django-csp": "csp", "django-environ": "environ", "django-allauth": "allauth", "djangorestframework": "rest_framework",
+    "django-csp": "csp", "django-environ": "environ", "django-allauth": "allauth",
+    "djangorestframework": "rest_framework",
     "pyspnego": "spnego", "factory-boy": "factory", "ruamel-yaml": "ruamel",
 }  # fmt: skip
 # Used without an import: named in settings, run as a program, or loaded by another package.
 NOT_IMPORTED = {
     "base": {
-        "granian", "whitenoise", "psycopg", "tzdata", "djangorestframework", "django-allauth", "django-htmx", "heroicons",
-        "httpx",
+        "granian", "whitenoise", "psycopg", "tzdata", "djangorestframework", "django-allauth", "django-htmx",
+        "heroicons", "httpx",
     },
     "dev": {
         "pytest-xdist", "pytest-timeout", "pytest-playwright", "check-jsonschema", "import-linter", "ruff", "mypy",
