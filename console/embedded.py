@@ -32,7 +32,10 @@ def generated_secret(home: Path, name: str, *, fernet: bool = False) -> str:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise SystemExit(f"gatehouse: cannot read {path}: {error.strerror}. Give this user access to it.") from error
+        raise SystemExit(
+            f"gatehouse: cannot read {path}: {error.strerror}. "
+            "Give this user access to it, or point GATEHOUSE_HOME at another folder."
+        ) from error
     value = Fernet.generate_key().decode() if fernet else secrets.token_urlsafe(50)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
