@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import urllib.parse
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -16,11 +17,14 @@ from typing import Any
 from lab.exchange.store import Device, Mailbox, utc_now
 from lab.exchange.wsman import Limits
 from lab.faults import KINDS, Fault
+from lab.phone import Phone
 from lab.scenarios import from_values
 from lab.web import Reply, Request, Service
 from lab.world import Organization, World
 
 PAGE = 1000
+# What a phone may be told to say of itself.
+PHONE_FIELDS = ("device_type", "model", "os", "user_agent", "name", "protocol_version")
 
 
 class ControlError(Exception):
@@ -44,6 +48,7 @@ class Control:
             ("GET", r"limits", lambda request: asdict(self.world.limits)),
             ("PATCH", r"limits", self._limits),
             ("POST", r"organizations", self._organization_add),
+            ("POST", r"reset", self._reset),
             ("GET", r"organizations/([^/]+)", self._organization),
             ("GET", r"organizations/([^/]+)/log", self._log),
             ("DELETE", r"organizations/([^/]+)/log", self._log_clear),
@@ -53,6 +58,7 @@ class Control:
             ("POST", r"organizations/([^/]+)/devices/mutate", self._devices_mutate),
             ("POST", r"organizations/([^/]+)/devices/remove", self._devices_remove),
             ("PATCH", r"organizations/([^/]+)/devices/([^/]+)", self._device_change),
+            ("POST", r"organizations/([^/]+)/phone", self._phone),
             ("GET", r"organizations/([^/]+)/mailboxes", self._mailboxes),
             ("GET", r"organizations/([^/]+)/mailboxes/([^/]+)/messages", self._messages),
             ("POST", r"graph/([^/]+)/throttle", self._graph_throttle),
@@ -66,7 +72,7 @@ class Control:
         prefix = f"/{self.token}"
         if not secrets.compare_digest(request.path[: len(prefix)].encode(), prefix.encode()):
             return Reply(404, {"error": "not found", "remedy": "take the address from lab.json"})
-        path = request.path[len(prefix) :].strip("/")
+        path = request.raw_path[len(prefix) :].strip("/")
         try:
             known = False
             for method, pattern, answer in self._routes:
@@ -75,7 +81,9 @@ class Control:
                     continue
                 known = True
                 if method == request.method:
-                    return Reply(200, answer(request, *match.groups()))
+                    return Reply(
+                        200, answer(request, *(part and urllib.parse.unquote(part) for part in match.groups()))
+                    )
             if known:
                 return Reply(405, {"error": f"{request.method} is not possible here", "remedy": "see docs/lab.md"})
             return Reply(404, {"error": f"no such thing: {path}", "remedy": "see docs/lab.md"})
@@ -117,6 +125,17 @@ class Control:
                 raise ControlError(400, f"no limit called {name}", f"known: {', '.join(kinds)}")
             setattr(self.world.limits, name, kinds[name](value))
         return asdict(self.world.limits)
+
+    def _reset(self, request: Request) -> dict[str, Any]:
+        """No faults, the usual limits, nothing hidden, nobody throttled; data stay."""
+        self.world.faults.clear()
+        for name, value in asdict(Limits()).items():
+            setattr(self.world.limits, name, value)
+        for organization in self.world.organizations:
+            organization.engine.hidden = frozenset()
+        for tenant in self.world.tenants:
+            tenant.throttle_next = 0
+        return {}
 
     # --- organisations ---
 
@@ -216,6 +235,33 @@ class Control:
                     device.touch(store.now())
         return _device_row(device)
 
+    def _phone(self, request: Request, name: str) -> dict[str, Any]:
+        """One request of a phone over HTTP, as its owner: to the first server, or the one named."""
+        organization = self._find(name)
+        body = request.json()
+        identity = str(body.get("mailbox", ""))
+        mailbox = organization.store.find_mailbox(identity)
+        if mailbox is None:
+            raise ControlError(404, f"no mailbox {identity}", "take one from …/mailboxes")
+        wanted = str(body.get("server") or organization.servers[0].fqdn).lower()
+        server = next((s for s in organization.servers if s.fqdn.lower() == wanted), None)
+        if server is None:
+            raise ControlError(
+                404, f"no server {wanted}", f"there are: {', '.join(s.fqdn for s in organization.servers)}"
+            )
+        told = {key: str(body[key]) for key in PHONE_FIELDS if key in body}
+        phone = Phone(
+            f"https://{server.host}:{server.https_port}", mailbox.upn, str(body.get("password", mailbox.password)),
+            str(body.get("device_id", "")), ca_file=str(self.world.authority.ca_path),
+            is_provisioned=bool(body.get("is_provisioned", True)), **told,
+        )  # fmt: skip
+        try:
+            return asdict(phone.sync(str(body.get("command", "Sync"))))
+        except OSError as error:
+            raise ControlError(
+                502, f"the phone reached no server: {error}", "lift the fault, or name another server"
+            ) from None
+
     # --- mailboxes, Graph ---
 
     def _mailboxes(self, request: Request, name: str) -> dict[str, Any]:
@@ -231,11 +277,8 @@ class Control:
         if mailbox is None:
             raise ControlError(404, f"no mailbox {identity}", "take one from …/mailboxes")
         return {
-            "messages": [
-                {"sender": m.sender, "subject": m.subject, "body": m.body, "body_type": m.body_type, "received": m.received.isoformat()}
-                for m in mailbox.messages
-            ]
-        }  # fmt: skip
+            "messages": [{**asdict(message), "received": message.received.isoformat()} for message in mailbox.messages]
+        }
 
     def _graph_throttle(self, request: Request, name: str) -> dict[str, Any]:
         tenant = next((t for t in self.world.tenants if t.name.lower() == name.lower()), None)

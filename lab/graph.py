@@ -27,7 +27,7 @@ UNSET_DATE = "0001-01-01T00:00:00Z"
 NO_DEADLINE = "9999-12-31T23:59:59Z"
 INTUNE_A = "c1ec4a95-1f05-45b3-a911-aa3fa01094f5"
 EMS = "efccb6f7-5641-4e0e-bd10-b4976e1bf68e"
-_COMPLIANCE = (("compliant", 70), ("noncompliant", 15), ("inGracePeriod", 5), ("unknown", 5), ("configManager", 5))
+_COMPLIANCE: tuple[tuple[str, int], ...] = (("compliant", 70), ("noncompliant", 15), ("inGracePeriod", 5), ("unknown", 5), ("configManager", 5))
 _USER_DEFAULTS = (
     "businessPhones", "displayName", "givenName", "id", "jobTitle", "mail", "mobilePhone", "officeLocation",
     "preferredLanguage", "surname", "userPrincipalName",

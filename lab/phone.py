@@ -1,4 +1,7 @@
-"""A phone: asks an ActiveSync endpoint for its mail and says what it got. Also `python -m lab.phone URL USER PASSWORD ID`."""
+"""A phone: asks an ActiveSync endpoint for its mail and says what it got.
+
+Also a program: `python -m lab.phone URL USER PASSWORD DEVICE_ID`. It knows the server by HTTP alone, and speaks no WBXML.
+"""
 
 from __future__ import annotations
 
@@ -33,29 +36,27 @@ class Phone:
     model: str = "iPhone14C5"
     os: str = "iOS 17.6.1 21G93"
     user_agent: str = "Apple-iPhone14C5/2107.93"
+    name: str = ""
+    protocol_version: str = "16.1"
+    is_provisioned: bool = True
     ca_file: str | None = None
 
     def sync(self, command: str = "Sync") -> Answer:
         """One request. Raises OSError when the server cannot be reached."""
-        split = urllib.parse.urlsplit(self.url)
-        assert split.hostname is not None
-        connection: http.client.HTTPConnection
-        if split.scheme == "https":
-            context = ssl.create_default_context(cafile=self.ca_file)
-            connection = http.client.HTTPSConnection(split.hostname, split.port, timeout=30, context=context)
-        else:
-            connection = http.client.HTTPConnection(split.hostname, split.port, timeout=30)
+        connection = self._connection()
         query = urllib.parse.urlencode(
             {"Cmd": command, "User": self.user, "DeviceId": self.device_id, "DeviceType": self.device_type}
         )
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {
             "Authorization": f"Basic {token}",
-            "MS-ASProtocolVersion": "16.1",
+            "MS-ASProtocolVersion": self.protocol_version,
+            "X-MS-PolicyKey": "1" if self.is_provisioned else "0",
             "User-Agent": self.user_agent,
-            "X-Device-Model": self.model,
-            "X-Device-OS": self.os,
         }
+        told = {"X-Device-Model": self.model, "X-Device-OS": self.os, "X-Device-Name": self.name}
+        # Header fields are Latin-1 to http.client; names of phones are anything.
+        headers |= {name: urllib.parse.quote(value) for name, value in told.items()}
         try:
             connection.request("POST", f"/Microsoft-Server-ActiveSync?{query}", headers=headers)
             response = connection.getresponse()
@@ -69,6 +70,15 @@ class Phone:
             response.headers.get("X-Lab-Access-Reason", ""),
             tuple(body.splitlines()),
         )
+
+    def _connection(self) -> http.client.HTTPConnection:
+        split = urllib.parse.urlsplit(self.url)
+        if split.hostname is None:
+            raise ValueError(f"no server in {self.url!r}; write https://host:port")
+        if split.scheme != "https":
+            return http.client.HTTPConnection(split.hostname, split.port, timeout=30)
+        context = ssl.create_default_context(cafile=self.ca_file)
+        return http.client.HTTPSConnection(split.hostname, split.port, timeout=30, context=context)
 
 
 def main() -> None:

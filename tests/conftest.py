@@ -14,6 +14,7 @@ from django.conf import settings
 
 from console.embedded import valkey_command
 from console.runner.supervisor import CHILD
+from tests.labs import fresh_lab, lab  # noqa: F401 - fixtures for all tests
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,17 +1,18 @@
 """/Microsoft-Server-ActiveSync: where phones come, and learn what Exchange thinks of them (exchange.md 4.3, 4.4).
 
-Sign-in is Basic, as the mailbox's user. What a phone says of itself comes in the query (DeviceId, DeviceType) and, in this
-lab, in X-Device-* headers instead of the Settings command; the WBXML bodies are not spoken.
+Sign-in is Basic, as the mailbox's user. What a phone says of itself comes in the query (DeviceId, DeviceType) and, in
+this lab, in X-Device-* headers (percent-encoded) instead of the Settings command; the WBXML bodies are not spoken.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+import urllib.parse
 
 from lab.exchange.access import Claim, phone_request
 from lab.exchange.contract import WebRequest, WebResponse
-from lab.exchange.store import Mailbox, Store
+from lab.exchange.store import Device, Mailbox, Store
 
 # Protocol 14.0 and later answer 200 with a status in the body; here it stands in this header, for want of WBXML.
 STATUS_HEADER = "X-Lab-EAS-Status"
@@ -41,10 +42,10 @@ class ActiveSync:
         claim = Claim(
             device_id=device_id,
             device_type=device_type,
-            model=request.headers.get("x-device-model", ""),
-            os=request.headers.get("x-device-os", ""),
+            model=_told(request, "x-device-model"),
+            os=_told(request, "x-device-os"),
             user_agent=request.headers.get("user-agent", ""),
-            friendly_name=request.headers.get("x-device-name", ""),
+            friendly_name=_told(request, "x-device-name"),
             protocol_version=request.headers.get("ms-asprotocolversion", "16.1"),
             is_provisioned=request.headers.get("x-ms-policykey", "1") != "0",
         )
@@ -56,7 +57,7 @@ class ActiveSync:
         if device is None:
             return WebResponse(403, {**headers, STATUS_HEADER: "126"}, b"")
         if device.wipe_requested is not None:
-            return self._wipe(claim, headers, mailbox)
+            return self._wipe(device, headers)
         if decision.state == "Blocked":
             return WebResponse(403, {**headers, STATUS_HEADER: "129"}, b"")
         # A quarantined phone gets its folders and one message; an allowed one everything.
@@ -66,10 +67,8 @@ class ActiveSync:
             200, {**headers, STATUS_HEADER: "1", "Content-Type": "text/plain; charset=utf-8"}, body.encode()
         )
 
-    def _wipe(self, claim: Claim, headers: dict[str, str], mailbox: Mailbox) -> WebResponse:
+    def _wipe(self, device: Device, headers: dict[str, str]) -> WebResponse:
         """First the order is given, then the phone's next request acknowledges it."""
-        device = self.store.partnership(mailbox, claim.device_id, claim.device_type)
-        assert device is not None
         with self.store.lock:
             if device.wipe_sent is None:
                 device.wipe_sent = self.store.now()
@@ -88,3 +87,7 @@ class ActiveSync:
         mailbox = self.store.find_mailbox(name)
         right = mailbox is not None and mailbox.password and hmac.compare_digest(mailbox.password, password)
         return mailbox if right else None
+
+
+def _told(request: WebRequest, header: str) -> str:
+    return urllib.parse.unquote(request.headers.get(header, ""))

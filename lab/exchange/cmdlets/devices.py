@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lab.exchange.cmdlets.registry import Context, Item, Output, cmdlet, limited
-from lab.exchange.contract import Warn
+from lab.exchange.cmdlets.registry import Context, Item, cmdlet, limited
+from lab.exchange.contract import Output, Warn
 from lab.exchange.opath import OpathError, compile_filter
 from lab.exchange.render import Enum, LocalTime, ObjectId
 from lab.exchange.store import Device, Mailbox, Store

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lab.exchange.cmdlets.devices import find_mailbox
-from lab.exchange.cmdlets.registry import Context, Item, Output, cmdlet, limited
+from lab.exchange.cmdlets.registry import Context, Item, cmdlet, limited
 from lab.exchange.cmdlets.registry import change_list as changed
+from lab.exchange.contract import Output
 from lab.exchange.opath import OpathError, compile_filter
 from lab.exchange.render import LocalTime, ObjectId
 from lab.exchange.store import Mailbox, Store

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lab.exchange.cmdlets.registry import Context, Item, Output, change_list, cmdlet
+from lab.exchange.cmdlets.registry import Context, Item, change_list, cmdlet
+from lab.exchange.contract import Output
 from lab.exchange.render import Enum, ObjectId, ServerVersion
 
 _CONFIGURATION = "Microsoft.Exchange.Data.Directory.SystemConfiguration"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lab.exchange.cmdlets.registry import Context, Item, Output, cmdlet
+from lab.exchange.cmdlets.registry import Context, Item, cmdlet
+from lab.exchange.contract import Output
 
 
 @cmdlet(
