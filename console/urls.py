@@ -1,7 +1,36 @@
-"""Addresses of the console."""
+"""Addresses of the console. Everything but what is marked so in its view needs a sign-in (see the middleware)."""
 
-from django.urls import URLPattern, URLResolver, include, path
+from allauth.account import views as account
+from django.urls import URLPattern, URLResolver, path
+
+from console.accounts.language import language
+from console.pages import connectors, health, home, runs, tenants
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("accounts/", include("allauth.urls")),
+    path("", home.home, name="home"),
+    path("tenants/", tenants.tenants, name="tenants"),
+    path("connectors/", connectors.connectors, name="connectors"),
+    path("connectors/<uuid:public_id>/", connectors.connector, name="connector"),
+    path("connectors/<uuid:public_id>/live/", connectors.live, name="connector_live"),
+    path("connectors/<uuid:public_id>/sync/", connectors.sync, name="connector_sync"),
+    path("connectors/<uuid:public_id>/schedule/", connectors.schedule, name="connector_schedule"),
+    path("connectors/<uuid:public_id>/runs/", runs.runs, name="connector_runs"),
+    path("runs/<uuid:public_id>/", runs.run, name="run"),
+    path("runs/<uuid:public_id>/live/", runs.live, name="run_live"),
+    path("runs/<uuid:public_id>/cancel/", runs.cancel, name="run_cancel"),
+    path("language/", language, name="language"),
+    # Of the sign-in library only what is used: no sign-up, no mail addresses, no reset by mail.
+    path("accounts/login/", account.login, name="account_login"),
+    path("accounts/logout/", account.logout, name="account_logout"),
+    path("accounts/inactive/", account.account_inactive, name="account_inactive"),
+    path("accounts/signup/", account.signup, name="account_signup"),
+    path("accounts/password/", account.password_change, name="account_change_password"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
 ]
+
+handler400 = "console.pages.errors.bad_request"
+handler403 = "console.pages.errors.refused"
+handler404 = "console.pages.errors.not_found"
+handler429 = "console.pages.errors.too_many"
+handler500 = "console.pages.errors.broken"

@@ -1,0 +1,53 @@
+"""Who may do what: one table. Pages and programs ask here and nowhere else.
+
+A tenant that a person may not see does not exist for them (404); an action that their role does not allow is refused
+(403). A superuser may do everything in every tenant, an account that is switched off nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+
+from connectors.models import Tenant
+from connectors.selectors import Person
+from console.accounts.models import Membership, Role
+
+
+class Action(StrEnum):
+    """What can be done in a tenant."""
+
+    VIEW = "view"
+    SYNC = "sync"
+    CANCEL = "cancel"
+    SCHEDULE = "schedule"
+
+
+ALLOWED: Mapping[Role, frozenset[Action]] = {
+    Role.READER: frozenset({Action.VIEW}),
+    Role.OPERATOR: frozenset({Action.VIEW, Action.SYNC, Action.CANCEL}),
+    Role.ADMINISTRATOR: frozenset(Action),
+}
+
+
+def actions_in(person: Person, tenant: Tenant) -> frozenset[Action]:
+    """All that a person may do in a tenant; nothing where they have no role. One query, none for a superuser."""
+    if not person.is_active or person.pk is None:
+        return frozenset()
+    if person.is_superuser:
+        return frozenset(Action)
+    role = Membership.objects.filter(user=person.pk, tenant=tenant).values_list("role", flat=True).first()
+    return ALLOWED[Role(role)] if role in Role.values else frozenset()
+
+
+def require(person: Person, action: Action, tenant: Tenant) -> frozenset[Action]:
+    """The person's actions in the tenant. Raises Http404 when they may not see it, PermissionDenied for `action`."""
+    allowed = actions_in(person, tenant)
+    if Action.VIEW not in allowed:
+        raise Http404
+    if action not in allowed:
+        raise PermissionDenied
+    return allowed

@@ -1,0 +1,76 @@
+"""Small parts of pages: icons, badges, failure panels. A state is always an icon and a word, never a colour alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.utils.safestring import SafeString
+from heroicons.templatetags.heroicons import heroicon_mini
+
+from connectors.models import Connector, ConnectorStatus
+from connectors.problems import problem
+from sync.models import SyncRun
+from sync.selectors import run_progress
+
+register = template.Library()
+
+# (tone, icon) of each member; tones are classes of components.css.
+CONNECTOR_LOOK = {
+    ConnectorStatus.NONE: ("neutral", "minus-circle"),
+    ConnectorStatus.CONNECTION_PENDING: ("info", "clock"),
+    ConnectorStatus.CONNECTED: ("success", "check-circle"),
+    ConnectorStatus.DISCONNECTED: ("danger", "x-circle"),
+}
+RUN_LOOK = {
+    SyncRun.Status.QUEUED: ("info", "clock"),
+    SyncRun.Status.RUNNING: ("info", "arrow-path"),
+    SyncRun.Status.SUCCEEDED: ("success", "check-circle"),
+    SyncRun.Status.FAILED: ("danger", "x-circle"),
+    SyncRun.Status.CANCELED: ("neutral", "stop-circle"),
+    SyncRun.Status.INTERRUPTED: ("danger", "exclamation-triangle"),
+}
+
+
+@register.simple_tag
+def icon(name: str, size: int = 20) -> SafeString:
+    """A Heroicon (mini) as inline SVG; decorative, so what it means must stand beside it in words."""
+    return SafeString(heroicon_mini(name, size=size, **{"class": "icon"}))
+
+
+@register.inclusion_tag("components/badge.html")
+def badge(tone: str, icon: str, label: object, title: object = "") -> dict[str, Any]:
+    """tone: success, info, warning, danger or neutral. icon: a Heroicon's name. label: the word."""
+    return {"tone": tone, "icon_name": icon, "label": label, "title": title}
+
+
+@register.inclusion_tag("components/badge.html")
+def connector_status(connector: Connector) -> dict[str, Any]:
+    """The connector's status, a member of Graph's deviceManagementExchangeConnectorStatus."""
+    tone, name = CONNECTOR_LOOK.get(ConnectorStatus(connector.status), ("neutral", "question-mark-circle"))
+    return {"tone": tone, "icon_name": name, "label": connector.get_status_display(), "title": connector.status}
+
+
+@register.inclusion_tag("components/badge.html")
+def run_status(run: SyncRun) -> dict[str, Any]:
+    """How a run stands or ended."""
+    tone, name = RUN_LOOK.get(SyncRun.Status(run.status), ("neutral", "question-mark-circle"))
+    return {"tone": tone, "icon_name": name, "label": run.get_status_display(), "title": ""}
+
+
+@register.inclusion_tag("components/failure.html")
+def failure(code: str, params: dict[str, object] | None = None, tone: str = "danger") -> dict[str, Any]:
+    """What happened, what was not lost, what to do; for a code of connectors.problems and the values it names."""
+    return {"problem": problem(code, params), "tone": tone}
+
+
+@register.filter
+def problem_title(code: str) -> str:
+    """The heading of a problem, for table cells; "" for no code."""
+    return problem(code).title if code else ""
+
+
+@register.filter
+def run_seconds(run: SyncRun) -> float | None:
+    """How long a run took, or has taken until now; None before it started."""
+    return run_progress(run).elapsed_seconds
