@@ -1,7 +1,7 @@
 """Device rows as tuples: how a record's values become the columns of sync_mobiledevice, thousands a second.
 
 Plain executemany through Django's cursor. bulk_create and bulk_update make a model instance a device, ask every field
-for every value, and build one large statement for a few dozen rows: measured, a first sync took twice as long with them.
+for every value, and build one large statement for a few dozen rows: measured, a first sync took twice as long.
 Decides nothing; record.py does.
 """
 

@@ -9,17 +9,18 @@ import logging
 
 from celery import current_app
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from sync.events import WARNING, note
-from sync.models import SyncRun
+from sync.models import RunEvent, SyncRun
 
 logger = logging.getLogger(__name__)
 
 RUN_TASK = "sync.run"
 # A page that presses the button waits for this: two quick tries, then the recovery tick does it.
 RETRY_POLICY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
+UNREACHABLE = "queue_unreachable"
 
 
 def queue_of(site: str) -> str:
@@ -36,8 +37,10 @@ def run_dispatch(run: SyncRun) -> None:
 def _send(run_id: int, queue: str) -> None:
     try:
         current_app.send_task(RUN_TASK, args=[run_id], queue=queue, retry=True, retry_policy=RETRY_POLICY)
-    except OperationalError:
+    except (OperationalError, OSError):
         logger.warning("run %s could not be put on the queue %s; it is offered again", run_id, queue)
-        note(run_id, "queue_unreachable", WARNING)
+        # Told once a run: the tick tries every few seconds.
+        if not RunEvent.objects.filter(run_id=run_id, code=UNREACHABLE).exists():
+            note(run_id, UNREACHABLE, WARNING)
     else:
-        SyncRun.objects.filter(pk=run_id).update(dispatched_at=timezone.now())
+        SyncRun.objects.filter(pk=run_id).update(dispatched_at=Now())

@@ -1,8 +1,10 @@
 """One run a connector, and one worker a run: the lease that a worker takes, renews and writes under.
 
-The run row is the lock. A worker takes it by a conditional UPDATE (claim), gets the next number of the connector's
-fence, and renews it from a thread while it works. Each transaction that writes results begins with `guard()`, which
-holds the run row and refuses when a newer number was given out: a worker thought dead that was not can write nothing.
+A worker takes a queued run (claim), gets the next number of the connector's fence, and renews the lease from a thread
+while it works. Each transaction that writes for the run is `guard()`: it holds connector and run, and refuses when a
+newer number was given out. A worker thought dead that was not can write nothing.
+
+All times of a lease are the database's own (Now()): a machine whose clock is wrong neither loses nor outlives a lease.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import F
-from django.utils import timezone
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Coalesce, Now
 
 from connectors.models import Connector
+from sync.events import INFO, note
+from sync.locks import run_locked
 from sync.models import SyncRun
 
 logger = logging.getLogger(__name__)
@@ -35,44 +40,59 @@ def owner_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
-def _until(now: datetime.datetime) -> datetime.datetime:
-    return now + datetime.timedelta(seconds=settings.SYNC_LEASE_SECONDS)
+def _end() -> CombinedExpression:
+    return Now() + datetime.timedelta(seconds=settings.SYNC_LEASE_SECONDS)
 
 
 @transaction.atomic
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take a queued run. None when it is not queued any more: a repeated message, or another worker was faster."""
-    now = timezone.now()
-    taken = SyncRun.objects.filter(pk=run_id, status=SyncRun.Status.QUEUED).update(
+    run = run_locked(run_id, status=SyncRun.Status.QUEUED)
+    if run is None:
+        return None
+    fence = _next_fence(run.connector)
+    SyncRun.objects.filter(pk=run_id).update(
         status=SyncRun.Status.RUNNING,
         phase=SyncRun.Phase.CONNECTING,
-        attempt=F("attempt") + 1,
+        attempt=run.attempt + 1,
+        fence=fence,
         lease_owner=owner,
         connector_server=owner.split("/", 1)[0],
-        heartbeat_at=now,
-        lease_expires_at=_until(now),
+        started_at=Coalesce("started_at", Now()),
+        heartbeat_at=Now(),
+        lease_expires_at=_end(),
     )
-    if not taken:
-        return None
-    connector_id = SyncRun.objects.values_list("connector_id", flat=True).get(pk=run_id)
-    Connector.objects.filter(pk=connector_id).update(fence=F("fence") + 1)
-    fence = Connector.objects.values_list("fence", flat=True).get(pk=connector_id)
-    SyncRun.objects.filter(pk=run_id).update(fence=fence)
-    SyncRun.objects.filter(pk=run_id, started_at=None).update(started_at=now)
-    return Lease(run_id=run_id, fence=fence, owner=owner)
+    note(run_id, "claimed", worker=owner, attempt=run.attempt + 1)
+    return Lease(run_id=run_id, connector_id=run.connector_id, fence=fence, owner=owner)
+
+
+def take_back(run: SyncRun) -> None:
+    """Give the (locked) run a number that no worker holds: whoever holds the present one can write nothing more."""
+    run.fence = _next_fence(run.connector)
+    SyncRun.objects.filter(pk=run.pk).update(fence=run.fence)
+
+
+def _next_fence(connector: Connector) -> int:
+    """The next number of a locked connector."""
+    fence = connector.fence + 1
+    Connector.objects.filter(pk=connector.pk).update(fence=F("fence") + 1)
+    return fence
 
 
 class Lease:
-    """A run held by this worker. `stopped` is set when it must end: canceled, lost, or handed back."""
+    """A run held by this worker. `stopped` is set when it must end: canceled, or lost."""
 
-    def __init__(self, *, run_id: int, fence: int, owner: str) -> None:
+    def __init__(self, *, run_id: int, connector_id: int, fence: int, owner: str) -> None:
         self.run_id = run_id
+        self.connector_id = connector_id
         self.fence = fence
         self.owner = owner
         self.stopped = threading.Event()
         self.is_lost = False
         self.is_canceled = False
         self._ended = threading.Event()
+        # Held while the number changes, so that a renewal never looks for the old one. Taken before any row's lock.
+        self._numbering = threading.Lock()
 
     def should_stop(self) -> bool:
         return self.stopped.is_set()
@@ -80,34 +100,56 @@ class Lease:
     def _held(self) -> dict[str, object]:
         return {"pk": self.run_id, "fence": self.fence, "status": SyncRun.Status.RUNNING}
 
+    def _lose(self) -> None:
+        self.is_lost = True
+        self.stopped.set()
+
+    def _cancel(self) -> None:
+        self.is_canceled = True
+        self.stopped.set()
+
     @contextmanager
     def guard(self) -> Iterator[SyncRun]:
         """A transaction in which this lease is surely held. Raises LeaseLostError before anything is written."""
         with transaction.atomic():
-            run = SyncRun.objects.select_for_update().filter(**self._held()).first()
+            # The same order as locks.run_locked(), without reading what is known already: a page of devices waits.
+            rows = Connector.objects.select_for_update().filter(pk=self.connector_id, fence=self.fence)
+            is_ours = rows.values_list("pk", flat=True).first() is not None
+            run = SyncRun.objects.select_for_update().filter(**self._held()).first() if is_ours else None
             if run is None:
-                self.is_lost = True
-                self.stopped.set()
+                self._lose()
                 raise LeaseLostError(f"run {self.run_id} is no longer held under lease {self.fence}")
             if run.cancel_requested_at is not None:
-                self.is_canceled = True
-                self.stopped.set()
+                self._cancel()
             yield run
+
+    def note(self, code: str, level: str = INFO, **params: object) -> None:
+        """A line of the run's story, if it is still ours to tell. Raises LeaseLostError."""
+        with self.guard() as run:
+            note(run.pk, code, level, **params)
+
+    def renumber(self) -> None:
+        """Take the next number for the same run, so that a listing begun again can tell what it saw itself from what
+        the one before it saw. Raises LeaseLostError."""
+        with self._numbering:
+            with self.guard() as run:
+                take_back(run)
+            self.fence = run.fence
 
     def renew(self) -> None:
         """Push the end of the lease out, and learn whether someone asked to cancel. Never raises."""
-        now = timezone.now()
         try:
-            held = SyncRun.objects.filter(**self._held()).update(heartbeat_at=now, lease_expires_at=_until(now))
-            if not held:
-                self.is_lost = True
-                self.stopped.set()
-            elif SyncRun.objects.filter(pk=self.run_id).exclude(cancel_requested_at=None).exists():
-                self.is_canceled = True
-                self.stopped.set()
-        except DatabaseError:
-            # The database may be back at the next beat; if not, the lease runs out and guard() will say so.
+            with self._numbering:
+                held = SyncRun.objects.filter(**self._held()).update(heartbeat_at=Now(), lease_expires_at=_end())
+                if not held:
+                    self._lose()
+                elif SyncRun.objects.filter(pk=self.run_id).exclude(cancel_requested_at=None).exists():
+                    self._cancel()
+        except Error:
+            # The database may be back at the next beat; if not, the lease runs out and guard() will say so. The
+            # connection may be dead for good without knowing it: the next beat opens another.
             logger.warning("run %s: the lease could not be renewed this time", self.run_id, exc_info=True)
+            _connection_drop()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -125,4 +167,11 @@ class Lease:
             while not self._ended.wait(settings.SYNC_HEARTBEAT_SECONDS):
                 self.renew()
         finally:
-            connection.close()  # this thread's own
+            _connection_drop()  # this thread's own
+
+
+def _connection_drop() -> None:
+    try:
+        connection.close()
+    except Error:
+        logger.debug("a broken database connection did not close", exc_info=True)

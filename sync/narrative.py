@@ -33,6 +33,10 @@ SENTENCES: Mapping[str, Promise] = {
     "sweep_skipped": gettext_lazy(
         "%(rejected)s devices could not be read, so none was marked as gone: a missing one may be among them."
     ),
+    "sweep_held": gettext_lazy(
+        "%(missing)s of %(known)s devices were missing from the listing. That is so many that none was marked as gone: "
+        "the account may no longer see all of them. If the next full sync finds the same, it is believed."
+    ),
     "gone_marked": gettext_lazy("%(gone)s devices are no longer in Exchange."),
     "cancel_requested": gettext_lazy("%(name)s asked to cancel."),
     "canceled": gettext_lazy("Canceled. What had been read until then was kept."),

@@ -15,10 +15,11 @@ from connectors.exchange.opath import compare, devices_first_seen_after, devices
 from connectors.exchange.records import DevicePage, WireObject
 from connectors.models import Connector
 from connectors.services import connector_observed
-from sync.events import INFO, WARNING, note
+from sync.events import WARNING, note
 from sync.lease import Lease
 from sync.models import MobileDevice, SyncRun
-from sync.record import Counts, gone_mark, page_record
+from sync.record import Counts, page_record, unseen
+from sync.sweep import sweep
 
 ACTOR = Actor(name="Sync")
 # Devices in these states are looked at in every quick sync: someone waits for them to change.
@@ -38,7 +39,8 @@ def phase_begin(lease: Lease, phase: str) -> None:
         run.phase = phase
         if phase == SyncRun.Phase.DEVICES:
             run.devices_started_at = timezone.now()
-            if run.kind == SyncRun.Kind.FULL:
+            # Once: when the listing begins again, some of what it brings is held already, by this run's own doing.
+            if run.kind == SyncRun.Kind.FULL and run.expected is None:
                 run.expected = MobileDevice.objects.filter(
                     organization_id=run.connector.organization_id, gone_at=None
                 ).count()
@@ -60,21 +62,16 @@ def organization_observe(*, client: ExchangeClient, connector: Connector, lease:
         servers=servers,
         actor=ACTOR,
     )
-    note(lease.run_id, "organization_read", servers=sum(1 for s in servers if s.is_client_access_server))
+    lease.note("organization_read", servers=sum(1 for s in servers if s.is_client_access_server))
 
 
 def full_observe(*, client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts) -> None:
     """Every device; then what is no longer there is marked as gone, if the listing was complete and readable."""
     phase_begin(lease, SyncRun.Phase.DEVICES)
     _listing(client, connector, lease, counts, None)
-    note(lease.run_id, "listing_complete", observed=counts.observed)
+    lease.note("listing_complete", observed=counts.observed)
     phase_begin(lease, SyncRun.Phase.SWEEPING)
-    if counts.rejected:
-        note(lease.run_id, "sweep_skipped", WARNING, rejected=counts.rejected)
-        return
-    gone = gone_mark(lease=lease, organization_id=connector.organization_id)
-    if gone:
-        note(lease.run_id, "gone_marked", INFO, gone=gone)
+    sweep(lease=lease, organization_id=connector.organization_id, rejected=counts.rejected)
 
 
 def quick_observe(*, client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts) -> None:
@@ -95,7 +92,7 @@ def quick_observe(*, client: ExchangeClient, connector: Connector, lease: Lease,
         )
     except BadRequestError:
         # How Exchange reads a time in a filter depends on its culture; nothing documents it (see docs/architecture.md).
-        note(lease.run_id, "filter_refused", WARNING)
+        lease.note("filter_refused", WARNING)
         _listing(client, connector, lease, counts, unsettled)
     for ids in _left_unsettled(connector, lease):
         _listing(client, connector, lease, counts, some(*(compare("DeviceId", "eq", value) for value in ids)))
@@ -103,12 +100,8 @@ def quick_observe(*, client: ExchangeClient, connector: Connector, lease: Lease,
 
 def _left_unsettled(connector: Connector, lease: Lease) -> list[list[str]]:
     ids = list(
-        MobileDevice.objects.filter(
-            organization_id=connector.organization_id,
-            gone_at=None,
-            access_state__in=UNSETTLED,
-            seen_fence__lt=lease.fence,
-        )
+        unseen(connector.organization_id, lease.fence)
+        .filter(access_state__in=UNSETTLED)
         .order_by("device_id")
         .values_list("device_id", flat=True)
         .distinct()
@@ -121,7 +114,7 @@ def _listing(client: ExchangeClient, connector: Connector, lease: Lease, counts:
         before = len(counts.errors)
         page_record(lease=lease, organization_id=connector.organization_id, page=page, counts=counts)
         for reason in counts.errors[before:]:
-            note(lease.run_id, "rejected", WARNING, reason=reason)
+            lease.note("rejected", WARNING, reason=reason)
         if lease.should_stop():
             raise CanceledError
 

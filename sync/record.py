@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from connectors.exchange.records import DevicePage, RecordError, WireObject
@@ -128,8 +129,16 @@ def _upsert(
 def gone_mark(*, lease: Lease, organization_id: int) -> int:
     """After a complete listing: what this run did not see is gone. Rows stay, with the time. Returns how many."""
     with lease.guard() as run:
-        gone = MobileDevice.objects.filter(
-            organization_id=organization_id, gone_at=None, seen_fence__lt=lease.fence
-        ).update(gone_at=timezone.now())
-        SyncRun.objects.filter(pk=run.pk).update(gone=gone)
+        gone = unseen(organization_id, lease.fence).update(gone_at=timezone.now())
+        # Added: a run whose worker died right after this marks the rest, and did mark these.
+        SyncRun.objects.filter(pk=run.pk).update(gone=F("gone") + gone)
     return gone
+
+
+def unseen(organization_id: int, fence: int) -> QuerySet[MobileDevice]:
+    """Devices held as present that a listing under this number did not bring.
+
+    Not "with a lower number": a connector that was made anew counts from the beginning, and its organisation's devices
+    do not.
+    """
+    return MobileDevice.objects.filter(organization_id=organization_id, gone_at=None).exclude(seen_fence=fence)

@@ -1,23 +1,28 @@
-"""Runs whose worker died, and runs that no worker took: nothing stays "running" or "queued" for ever.
+"""Runs whose worker died, runs that no worker took, promises not kept: nothing stays "running" or "queued" for ever.
 
-State, not messages: each tick looks at the rows, so that a lost tick, or several at once, do no harm.
+State, not messages: each tick looks at the rows, so that a lost tick, or several at once, do no harm. What goes wrong
+with one run is logged and does not keep the others waiting.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Coalesce, Now
 
 from connectors.models import Connector
 from sync.dispatch import queue_of, run_dispatch
-from sync.events import ERROR, WARNING, note
+from sync.endings import run_cancel_end, run_interrupt
+from sync.events import WARNING, note
+from sync.lease import take_back
+from sync.locks import run_locked
 from sync.models import RunEvent, SyncRun
-from sync.services import run_canceled, successor_start
+from sync.services import successor_start
 
 logger = logging.getLogger(__name__)
 
@@ -25,62 +30,71 @@ logger = logging.getLogger(__name__)
 OFFER_AGAIN = datetime.timedelta(minutes=2)
 # And after this long the run's page says that no worker seems to listen.
 NOBODY = datetime.timedelta(minutes=3)
+# The process that made a run tells the queue itself, right after it committed.
+JUST_MADE = datetime.timedelta(seconds=2)
 
 
 def runs_recover() -> int:
     """Take up again, or end, what was left behind. Returns how many runs were touched."""
-    now = timezone.now()
-    lost = SyncRun.objects.filter(status=SyncRun.Status.RUNNING, lease_expires_at__lt=now)
-    waiting = SyncRun.objects.filter(Q(dispatched_at=None) | Q(dispatched_at__lt=now - OFFER_AGAIN)).filter(
-        status=SyncRun.Status.QUEUED, queued_at__lt=now - datetime.timedelta(seconds=2)
+    lost = SyncRun.objects.filter(status=SyncRun.Status.RUNNING, lease_expires_at__lt=Now())
+    waiting = SyncRun.objects.filter(
+        Q(dispatched_at=None) | Q(dispatched_at__lt=Now() - OFFER_AGAIN),
+        status=SyncRun.Status.QUEUED,
+        queued_at__lt=Now() - JUST_MADE,
     )
-    touched = 0
-    for run_id in lost.values_list("pk", flat=True):
-        touched += _take_up_again(run_id, now)
-    for run in waiting.select_related("connector"):
-        _offer_again(run, now)
-        touched += 1
+    owing = SyncRun.objects.filter(then_full__isnull=False).exclude(status__in=SyncRun.ACTIVE)
+    touched = sum(_each(run, _take_up_again) for run in lost)
+    touched += sum(_each(run, _offer_again) for run in waiting.select_related("connector"))
+    touched += sum(_each(run, _promise_keep) for run in owing)
     return touched
 
 
-def _take_up_again(run_id: int, now: datetime.datetime) -> bool:
+def _each(run: SyncRun, act: Callable[[SyncRun], bool]) -> bool:
+    """One run's trouble stays its own."""
+    try:
+        return act(run)
+    except Exception:
+        logger.exception("run %s could not be recovered this time", run.public_id)
+        return False
+
+
+def _take_up_again(found: SyncRun) -> bool:
     with transaction.atomic():
-        run = (
-            SyncRun.objects.select_for_update()
-            .filter(pk=run_id, status=SyncRun.Status.RUNNING, lease_expires_at__lt=now)
-            .first()
-        )
+        run = run_locked(found.pk, status=SyncRun.Status.RUNNING, lease_expires_at__lt=Now())
         if run is None:
             return False  # renewed, or another tick was here
-        # A number no worker holds: should the old one still live, its writes are refused from now on.
-        connector = Connector.objects.select_for_update().get(pk=run.connector_id)
-        connector.fence += 1
-        connector.save(update_fields=["fence"])
-        run.fence = connector.fence
+        take_back(run)
         logger.warning("run %s: worker %s let its lease expire", run.public_id, run.lease_owner)
         if run.cancel_requested_at is not None:
-            run_canceled(run)
+            run_cancel_end(run)
         elif run.attempt >= settings.SYNC_MAX_ATTEMPTS:
-            _interrupt(run)
+            run_interrupt(run)
+            Connector.objects.filter(pk=run.connector_id).update(last_error_code=run.error_code)
         else:
-            note(run.pk, "taken_up_again", WARNING, worker=run.lease_owner)
-            run.status, run.phase = SyncRun.Status.QUEUED, SyncRun.Phase.WAITING
-            run.lease_expires_at = None
-            run_dispatch(run)
-        run.save()
+            _queue_again(run)
     successor_start(run)
     return True
 
 
-def _interrupt(run: SyncRun) -> None:
-    run.status, run.phase = SyncRun.Status.INTERRUPTED, SyncRun.Phase.FINISHED
-    run.finished_at, run.lease_expires_at = timezone.now(), None
-    run.error_code, run.error_params = "run_interrupted", {"attempts": run.attempt}
-    Connector.objects.filter(pk=run.connector_id).update(last_error_code="run_interrupted")
-    note(run.pk, "interrupted", ERROR, attempts=run.attempt)
+def _queue_again(run: SyncRun) -> None:
+    note(run.pk, "taken_up_again", WARNING, worker=run.lease_owner)
+    run.status, run.phase = SyncRun.Status.QUEUED, SyncRun.Phase.WAITING
+    run.lease_expires_at = None
+    # Not told yet: should this process die before it tells the queue, the next tick does.
+    run.dispatched_at = None
+    run.save(update_fields=["status", "phase", "lease_expires_at", "dispatched_at"])
+    run_dispatch(run)
 
 
-def _offer_again(run: SyncRun, now: datetime.datetime) -> None:
-    if now - run.queued_at > NOBODY and not RunEvent.objects.filter(run=run, code="no_worker").exists():
+def _offer_again(run: SyncRun) -> bool:
+    waits = Coalesce("heartbeat_at", "queued_at")  # since it was asked for, or since its last worker was heard of
+    waits_long = SyncRun.objects.annotate(since=waits).filter(pk=run.pk, since__lt=Now() - NOBODY).exists()
+    if waits_long and not RunEvent.objects.filter(run=run, code="no_worker").exists():
         note(run.pk, "no_worker", WARNING, queue=queue_of(run.connector.site))
     run_dispatch(run)
+    return True
+
+
+def _promise_keep(run: SyncRun) -> bool:
+    successor_start(run)
+    return True

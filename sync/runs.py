@@ -1,7 +1,8 @@
 """One run from lease to ending: the phases in order, what is retried, and how each failure is told.
 
 A run reads state and keeps state, so that doing it again is always right: after a lost session, or by another worker,
-it simply lists again. Nothing here holds a transaction while it waits for Exchange.
+it simply lists again. Nothing here holds a transaction while it waits for Exchange. Whatever a run writes, its story
+included, it writes under its lease.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from django.utils import timezone
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models.functions import Now
 
 from connectors.exchange.client import ExchangeClient
-from connectors.exchange.errors import CanceledError, ExchangeError, StopError, ThrottledError, TransientError
+from connectors.exchange.errors import (
+    CanceledError,
+    ExchangeError,
+    NotPermittedError,
+    StopError,
+    ThrottledError,
+    TransientError,
+)
 from connectors.gateway import open_exchange
 from connectors.models import Connector, ConnectorStatus
 from connectors.services import StaleFenceError, connector_status_set
-from sync.events import ERROR, WARNING, note
+from sync.endings import run_cancel_end, run_fail, run_succeed
+from sync.events import INFO, WARNING
 from sync.lease import Lease, LeaseLostError, claim, owner_name
 from sync.models import SyncRun
 from sync.observe import ACTOR, full_observe, organization_observe, phase_begin, quick_observe
 from sync.record import Counts
-from sync.services import run_canceled, successor_start
+from sync.services import successor_start
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +41,13 @@ OpenExchange = Callable[..., AbstractContextManager[ExchangeClient]]
 
 # Seconds before each new try after a transient error; after the last one the run fails.
 RETRY_WAITS = (2.0, 5.0, 15.0, 30.0)
-# Throttling slows a run down and does not fail it, within reason: this much waiting in all, and no single wait longer.
+# Throttling slows a run down and does not fail it, within reason: so many waits, and so much waiting in all. A wait is
+# as long as Exchange asks, and at least twice the one before (up to THROTTLE_STEP): each new try signs in and lists
+# from the beginning, which is what is being throttled.
+THROTTLE_SHORTEST = 5.0
+THROTTLE_STEP = 300.0
 THROTTLE_BUDGET = 3600.0
-THROTTLE_LONGEST = 300.0
+THROTTLE_WAITS = 12
 # These are about one answer, not about the way to Exchange: the connector stays connected.
 ANSWER_CODES = frozenset({"listing_incomplete", "malformed_answer", "exchange_transient", "cmdlet_proxy_failed"})
 
@@ -41,34 +55,44 @@ ANSWER_CODES = frozenset({"listing_incomplete", "malformed_answer", "exchange_tr
 def run_execute(run_id: int, *, open_exchange: OpenExchange = open_exchange, owner: str = "") -> str:
     """Do a queued run to its end, and return the status it ended with.
 
-    Returns "" when there was nothing to do: the run is not queued any more, or another worker took it from us in the
-    middle. Raises nothing that the run's row does not tell.
+    Returns "" when this worker has nothing to end: the run was not queued any more, another worker took it, or the
+    database could not be reached; recovery takes it up again then.
     """
     lease = claim(run_id, owner or owner_name())
     if lease is None:
         return ""
-    run = SyncRun.objects.select_related("connector__organization").get(pk=run_id)
-    note(run_id, "claimed", worker=lease.owner, attempt=run.attempt)
-    walk = _Walk(run, lease, open_exchange)
     with lease.kept():
         try:
-            walk.to_end()
-            status = _succeed(walk)
+            run = SyncRun.objects.select_related("connector__organization").get(pk=run_id)
+            status = _to_ending(_Walk(run, lease, open_exchange))
         except (LeaseLostError, StaleFenceError):
-            logger.warning("run %s: lease %d is lost, stopping", run.public_id, lease.fence)
+            logger.warning("run %s: lease %d is lost, stopping", run_id, lease.fence)
             return ""
-        except CanceledError:
-            status = _stopped(walk)
-        except ExchangeError as error:
-            logger.warning("run %s failed: %r", run.public_id, error)
-            status = _fail(walk, error.code, dict(error.params), _status_after(error))
-        except Exception:
-            # The outermost boundary: whatever it is, the run must not stay "running" and the trace must be found.
-            logger.exception("run %s failed", run.public_id)
-            status = _fail(walk, "internal_error", {}, None)
-    run.refresh_from_db()
+        except (OperationalError, InterfaceError):
+            # Not the run's fault, and nothing can be written now: the lease runs out, and the run is taken up again.
+            logger.exception("run %s: the database failed, leaving the run to recovery", run_id)
+            connection.close()
+            return ""
     successor_start(run)
     return status
+
+
+def _to_ending(walk: _Walk) -> str:
+    """Walk and write the ending. Raises what means that nothing may or can be written."""
+    try:
+        walk.to_end()
+        return _succeed(walk)
+    except CanceledError:
+        return _stopped(walk)
+    except ExchangeError as error:
+        logger.warning("run %s failed: %r", walk.run.public_id, error)
+        return _fail(walk, error.code, dict(error.params), _status_after(error))
+    except (LeaseLostError, StaleFenceError, OperationalError, InterfaceError):
+        raise
+    except Exception:
+        # The outermost boundary: whatever it is, the run must not stay "running" and the trace must be found.
+        logger.exception("run %s failed", walk.run.public_id)
+        return _fail(walk, "internal_error", {}, None)
 
 
 class _Walk:
@@ -80,7 +104,8 @@ class _Walk:
         # What an earlier attempt of this run created stays counted; what it observed is observed again.
         self.counts = Counts(created=run.created, changed=run.changed)
         self.throttled = run.throttled_seconds
-        self.server = ""
+        self.waits = 0
+        self.waited = 0.0
 
     def to_end(self) -> None:
         tries = 0
@@ -97,6 +122,7 @@ class _Walk:
             else:
                 return
             self.counts.restart()
+            self.lease.renumber()
 
     def _once(self) -> None:
         phase_begin(self.lease, SyncRun.Phase.CONNECTING)
@@ -114,32 +140,35 @@ class _Walk:
                 self._throttled_add(client.throttling.seconds)
 
     def _connected(self, client: ExchangeClient) -> None:
-        self.server = client.endpoint.fqdn
+        server = client.endpoint.fqdn
         with self.lease.guard() as run:
-            SyncRun.objects.filter(pk=run.pk).update(exchange_server=self.server)
+            SyncRun.objects.filter(pk=run.pk).update(exchange_server=server)
             connector_status_set(
                 connector=self.connector,
                 status=ConnectorStatus.CONNECTED,
-                exchange_server=self.server,
+                exchange_server=server,
                 connector_server=run.connector_server,
                 fence=self.lease.fence,
                 actor=ACTOR,
             )
 
     def _on_event(self, code: str, params: dict[str, object]) -> None:
-        note(self.lease.run_id, code, WARNING if code == "server_failed" else "info", **params)
+        self.lease.note(code, WARNING if code == "server_failed" else INFO, **params)
 
     def _wait_throttled(self, error: ThrottledError) -> None:
-        seconds = min(error.retry_after, THROTTLE_LONGEST)
-        if self.throttled + seconds > THROTTLE_BUDGET:
+        least = min(THROTTLE_SHORTEST * 2**self.waits, THROTTLE_STEP)
+        seconds = max(error.retry_after, least)
+        if self.waits == THROTTLE_WAITS or self.waited + seconds > THROTTLE_BUDGET:
             raise error
-        note(self.lease.run_id, "throttled", WARNING, seconds=math.ceil(seconds), error_code=error.code)
+        self.waits += 1
+        self.waited += seconds
+        self.lease.note("throttled", WARNING, seconds=math.ceil(seconds), error_code=error.code)
         self._sleep(seconds)
         self._throttled_add(seconds)
 
     def _wait_retry(self, error: TransientError, seconds: float, number: int) -> None:
         params = {**error.params, "error_code": error.code, "seconds": math.ceil(seconds)}
-        note(self.lease.run_id, "retry", WARNING, **params, number=number, of=len(RETRY_WAITS))
+        self.lease.note("retry", WARNING, **params, number=number, of=len(RETRY_WAITS))
         self._sleep(seconds)
 
     def _sleep(self, seconds: float) -> None:
@@ -156,56 +185,37 @@ def _status_after(error: ExchangeError) -> ConnectorStatus | None:
     """What a failure says about the connection; None: nothing new."""
     if isinstance(error, ThrottledError) or error.code in ANSWER_CODES:
         return None
-    return ConnectorStatus.DISCONNECTED if isinstance(error, StopError | TransientError) else None
+    is_about_the_way = isinstance(error, StopError | TransientError | NotPermittedError)
+    return ConnectorStatus.DISCONNECTED if is_about_the_way else None
 
 
 def _succeed(walk: _Walk) -> str:
-    now = timezone.now()
     with walk.lease.guard() as run:
-        _end(run, SyncRun.Status.SUCCEEDED)
-        note(run.pk, "succeeded")
-        reached = {"last_successful_sync_at": now, "last_error_code": ""}
-        if run.started_at is not None:
-            reached["synced_until"] = run.started_at
+        run_succeed(run)
+        # From here to the next run's start, a quick sync looks back to where this run began.
+        reached = {"last_successful_sync_at": Now(), "last_error_code": "", "synced_until": run.started_at}
         if run.kind == SyncRun.Kind.FULL:
-            reached["last_full_sync_at"] = now
+            reached["last_full_sync_at"] = Now()
         Connector.objects.filter(pk=run.connector_id).update(**reached)
     return SyncRun.Status.SUCCEEDED
 
 
 def _fail(walk: _Walk, code: str, params: dict[str, object], status: ConnectorStatus | None) -> str:
-    try:
-        with walk.lease.guard() as run:
-            _end(run, SyncRun.Status.FAILED, code, params)
-            note(run.pk, "failed", ERROR, **{**params, "error_code": code})
-            connector_status_set(
-                connector=walk.connector,
-                status=status or Connector.objects.values_list("status", flat=True).get(pk=run.connector_id),
-                error_code=code,
-                connector_server=run.connector_server,
-                fence=walk.lease.fence,
-                actor=ACTOR,
-            )
-    except (LeaseLostError, StaleFenceError):
-        return ""
+    with walk.lease.guard() as run:
+        run_fail(run, code, params)
+        connector_status_set(
+            connector=walk.connector,
+            status=status or Connector.objects.values_list("status", flat=True).get(pk=run.connector_id),
+            error_code=code,
+            connector_server=run.connector_server,
+            fence=walk.lease.fence,
+            actor=ACTOR,
+        )
     return SyncRun.Status.FAILED
 
 
 def _stopped(walk: _Walk) -> str:
-    """The pool was told to stop: by a person, or because the lease went to someone else."""
-    try:
-        with walk.lease.guard() as run:
-            run_canceled(run)
-            run.save()
-    except LeaseLostError:
-        return ""
+    """The session was told to stop: by a person, or because the lease went to someone else (guard() tells which)."""
+    with walk.lease.guard() as run:
+        run_cancel_end(run)
     return SyncRun.Status.CANCELED
-
-
-def _end(run: SyncRun, status: str, code: str = "", params: dict[str, object] | None = None) -> None:
-    run.status, run.error_code, run.error_params = status, code, params or {}
-    run.finished_at = timezone.now()
-    run.lease_expires_at = None
-    if status == SyncRun.Status.SUCCEEDED:
-        run.phase = SyncRun.Phase.FINISHED
-    run.save(update_fields=["status", "phase", "error_code", "error_params", "finished_at", "lease_expires_at"])

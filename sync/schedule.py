@@ -6,6 +6,7 @@ The arithmetic is pure. A time that was missed (everything was off) runs once, n
 from __future__ import annotations
 
 import datetime
+import logging
 import uuid
 import zoneinfo
 
@@ -17,6 +18,8 @@ from connectors.actors import SCHEDULE
 from connectors.models import Connector
 from sync.models import SyncRun
 from sync.services import sync_request
+
+logger = logging.getLogger(__name__)
 
 # Spread, so that a hundred connectors set to 02:00 do not start in one second. Fixed for each connector.
 FULL_JITTER = datetime.timedelta(minutes=10)
@@ -54,12 +57,23 @@ def syncs_dispatch_due() -> int:
     unset = Q(next_full_sync_at=None) | Q(next_quick_sync_at=None)
     due = Q(next_full_sync_at__lte=now) | Q(next_quick_sync_at__lte=now)
     wanted = Connector.objects.filter(unset | due, is_enabled=True).values_list("pk", flat=True)
-    return sum(_connector_tick(pk, now) for pk in wanted)
+    return sum(_each(pk, now) for pk in wanted)
+
+
+def _each(pk: int, now: datetime.datetime) -> bool:
+    """One connector's trouble stays its own."""
+    try:
+        return _connector_tick(pk, now)
+    except Exception:
+        logger.exception("connector %s could not be scheduled this time", pk)
+        return False
 
 
 @transaction.atomic
 def _connector_tick(pk: int, now: datetime.datetime) -> bool:
-    connector = Connector.objects.select_for_update().get(pk=pk)
+    connector = Connector.objects.select_for_update().filter(pk=pk, is_enabled=True).first()
+    if connector is None:
+        return False  # deleted or switched off meanwhile
     tenant_zone = connector.organization.tenant.time_zone
     share = spread(connector.public_id)
     full_due = connector.next_full_sync_at is not None and connector.next_full_sync_at <= now

@@ -101,6 +101,8 @@ class SyncRun(models.Model):
         indexes = [
             models.Index(fields=["connector", "-queued_at"], name="run_newest_first"),
             models.Index(fields=["status", "lease_expires_at"], name="run_lease"),
+            # What recovery looks for every few seconds: almost always none.
+            models.Index(fields=["connector"], condition=Q(then_full__isnull=False), name="run_promise"),
         ]
 
     def __str__(self) -> str:
