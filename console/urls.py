@@ -1,10 +1,13 @@
-"""Addresses of the console. Everything but what is marked so in its view needs a sign-in (see the middleware)."""
+"""Addresses of the console. Each needs a sign-in, unless its view is marked otherwise (console.accounts.middleware).
+
+/healthz and /readyz are answered before any address is looked up (console.pages.health).
+"""
 
 from allauth.account import views as account
 from django.urls import URLPattern, URLResolver, path
 
 from console.accounts.language import language
-from console.pages import connectors, health, home, runs, tenants
+from console.pages import connectors, home, runs, tenants
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
@@ -25,8 +28,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/inactive/", account.account_inactive, name="account_inactive"),
     path("accounts/signup/", account.signup, name="account_signup"),
     path("accounts/password/", account.password_change, name="account_change_password"),
-    path("healthz", health.healthz, name="healthz"),
-    path("readyz", health.readyz, name="readyz"),
 ]
 
 handler400 = "console.pages.errors.bad_request"
