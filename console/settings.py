@@ -135,6 +135,8 @@ else:
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HOME / "gatehouse.sqlite3")}}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = dict(_SQLITE_OPTIONS)
+    # A file in tests too: Django's in-memory database has other locks, and none of what is set above.
+    DATABASES["default"]["TEST"] = {"NAME": str(HOME / "test.sqlite3")}
 else:
     # Apart from the URL, so that the password alone can come from a file.
     DATABASES["default"]["PASSWORD"] = _value("DATABASE_PASSWORD") or DATABASES["default"].get("PASSWORD", "")
