@@ -136,7 +136,8 @@ def _connector(description: dict[str, Any], authority: str) -> Connector | None:
 
 def _way(description: dict[str, Any]) -> tuple[Authentication, bool]:
     way = WAYS.get(description["version"], (Authentication.NEGOTIATE, True))
-    offered = description.get("authentications") or [way[0]]
+    # The lab spells them as the header WWW-Authenticate does.
+    offered = [kind.lower() for kind in description.get("authentications") or [way[0]]]
     if way[0] in offered:
         return way
     # Over TLS none is refused for clear text; Kerberos last, since it needs a key distribution centre.
