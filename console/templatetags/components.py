@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django import template
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 from heroicons.templatetags.heroicons import heroicon_mini
 
 from connectors.models import Connector, ConnectorStatus
@@ -31,11 +35,59 @@ RUN_LOOK = {
     SyncRun.Status.INTERRUPTED: ("danger", "exclamation-triangle"),
 }
 
+# Exchange's labels of DeviceAccessState; a newer one is shown as it is.
+ACCESS_LOOK: Mapping[str, tuple[str, str, str | Promise]] = {
+    "Allowed": ("success", "check-circle", _("Allowed")),
+    "Blocked": ("danger", "no-symbol", _("Blocked")),
+    "Quarantined": ("warning", "lock-closed", _("Quarantined")),
+    "DeviceDiscovery": ("info", "clock", _("Being discovered")),
+    "Unknown": ("neutral", "question-mark-circle", _("Unknown")),
+    "": ("neutral", "question-mark-circle", _("Not told")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One access state's part of the devices. start and width: of a hundred."""
+
+    value: str
+    tone: str
+    icon: str
+    label: str | Promise
+    count: int
+    start: float
+    width: float
+
+
+def access_look(value: str) -> tuple[str, str, str | Promise]:
+    """(tone, icon, word) of an access state as Exchange spells it."""
+    return ACCESS_LOOK.get(value, ("neutral", "question-mark-circle", value))
+
+
+@register.inclusion_tag("components/badge.html")
+def access_state(value: str) -> dict[str, Any]:
+    """A device's access state; Exchange's own spelling in the title."""
+    tone, name, label = access_look(value)
+    return {"tone": tone, "icon_name": name, "label": label, "title": value}
+
+
+@register.inclusion_tag("components/shares.html")
+def access_shares(counts: Mapping[str, int], devices_url: str = "") -> dict[str, Any]:
+    """How many devices have which access state. counts: by Exchange's label; devices_url: of their list."""
+    known = list(ACCESS_LOOK)
+    order = sorted(counts, key=lambda value: (known.index(value) if value in known else len(known), value))
+    total, start, shares = sum(counts.values()), 0.0, []
+    for value in order:
+        width = counts[value] * 100 / total
+        shares.append(Share(value, *access_look(value), counts[value], round(start, 3), round(width, 3)))
+        start += width
+    return {"shares": shares, "total": total, "devices_url": devices_url}
+
 
 @register.simple_tag
-def icon(name: str, size: int = 20) -> SafeString:
+def icon(name: str, size: int = 20, tone: str = "") -> SafeString:
     """A Heroicon (mini) as inline SVG; decorative, so what it means must stand beside it in words."""
-    return SafeString(heroicon_mini(name, size=size, **{"class": "icon"}))
+    return SafeString(heroicon_mini(name, size=size, **{"class": f"icon icon-{tone}" if tone else "icon"}))
 
 
 @register.inclusion_tag("components/badge.html")

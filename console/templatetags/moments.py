@@ -13,7 +13,7 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 register = template.Library()
 
@@ -22,7 +22,8 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 @register.simple_tag
 def moment(value: datetime.datetime | None, zone: str = "UTC", style: str = "both", never: str = "") -> SafeString:
-    """`value` (aware) as a <time>. style: "both" (date and time, then how long ago), "relative", "absolute".
+    """`value` (aware) as a <time>. style: "both" (date and time, then how long ago), "recent" (the other
+    way round, with the zone's name, for lists across tenants), "relative", "absolute".
 
     `zone`: the tenant's time zone. None gives `never` ("Never" when not told otherwise).
     """
@@ -38,6 +39,11 @@ def moment(value: datetime.datetime | None, zone: str = "UTC", style: str = "bot
         return format_html('<time datetime="{}" title="{}">{}</time>', iso, title, ago)
     if style == "absolute":
         return format_html('<time datetime="{}" title="{}">{}</time>', iso, utc, absolute)
+    if style == "recent":
+        return format_html(
+            '<time class="moment" datetime="{}" title="{}">{} <span class="muted">{}</span></time>',
+            iso, utc, ago, f"{absolute} {local:%Z}",
+        )  # fmt: skip
     return format_html(
         '<time class="moment" datetime="{}" title="{}">{} <span class="muted">{}</span></time>', iso, utc, absolute, ago
     )
@@ -114,4 +120,5 @@ def _days(count: int, ahead: bool) -> str:
 
 
 def _date_and_time(local: datetime.datetime) -> str:
-    return f"{formats.date_format(local, 'DATE_FORMAT')} {local:%H:%M}"
+    # Translators: a date such as 24 Nov 2026, in the letters of Django's date filter.
+    return f"{formats.date_format(local, pgettext('date format', 'j M Y'))} {local:%H:%M}"
