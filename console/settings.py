@@ -123,7 +123,7 @@ _SQLITE_OPTIONS = {
     "timeout": 20,
     "init_command": (
         "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-20000;"
-        "PRAGMA mmap_size=134217728;PRAGMA journal_size_limit=67108864;PRAGMA wal_autocheckpoint=8000;"
+        "PRAGMA mmap_size=0;PRAGMA journal_size_limit=134217728;PRAGMA wal_autocheckpoint=16000;"
         "PRAGMA temp_store=MEMORY;"
     ),
 }

@@ -8,10 +8,11 @@ Decides nothing; record.py does.
 from __future__ import annotations
 
 import datetime
+import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
+from operator import attrgetter, gt, itemgetter
 from typing import Any
 
 from django.db import connection
@@ -36,6 +37,8 @@ _TEXTS = tuple(
     for position, name in enumerate(OBSERVED)
     if MobileDevice._meta.get_field(name).get_internal_type() in ("CharField", "TextField")
 )
+_texts = itemgetter(*(position for position, _ in _TEXTS))
+_LIMITS = tuple(sys.maxsize if limit is None else limit for _, limit in _TEXTS)
 _TIMES = tuple(
     position
     for position, name in enumerate(OBSERVED)
@@ -54,15 +57,50 @@ class Fresh:
 
 def observed_values(record: MobileDeviceRecord) -> tuple[Any, ...]:
     """What a row keeps of a record. Text longer than its column is cut: a phone may call itself anything."""
-    values = list(_observed(record))
+    values: tuple[Any, ...] = _observed(record)
+    texts = _texts(values)
+    # Nearly every device is as it should be, which is found out for all its texts at once.
+    if not _is_too_long(texts) and "\0" not in "".join(texts):
+        return values
+    changed = list(values)
     for position, limit in _TEXTS:
-        text = values[position]
-        if limit is not None and len(text) > limit:
-            text = text[:limit]
-        if "\0" in text:  # legal in CLIXML (_x0000_), refused by PostgreSQL
-            text = text.replace("\0", "\ufffd")
-        values[position] = text
-    return tuple(values)
+        # NUL is legal in CLIXML (_x0000_), and refused by PostgreSQL.
+        changed[position] = changed[position][:limit].replace("\0", "\ufffd")
+    return tuple(changed)
+
+
+def _is_too_long(texts: tuple[str, ...]) -> bool:
+    return any(map(gt, map(len, texts), _LIMITS))
+
+
+def known_by_digest(organization_id: int, digests: Collection[bytes]) -> dict[bytes, tuple[int, bool]]:
+    """{digest: (key, whether the device was gone)} of those rows that hold an object as it came."""
+    binary = _adapters()[2]
+    rows = _matching(("wire_digest", "id", "gone_at"), organization_id, "wire_digest", map(binary, digests))
+    return {bytes(digest): (pk, gone_at is not None) for digest, pk, gone_at in rows}
+
+
+def keys_by_guid(organization_id: int, guids: Collection[uuid.UUID]) -> list[int]:
+    """The keys of the rows that hold one of these devices."""
+    adapt = _adapters()[0]
+    return [pk for (pk,) in _matching(("id",), organization_id, "guid", map(adapt, guids))]
+
+
+def _matching(names: Sequence[str], organization_id: int, by: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Columns of an organisation's rows whose column `by` is one of `values`; without the ORM's work on each value."""
+    parameters = [organization_id, *values]
+    if len(parameters) == 1:
+        return []
+    quote = connection.ops.quote_name
+    table, listed = quote(MobileDevice._meta.db_table), ", ".join(quote(name) for name in names)
+    marks = ", ".join(["%s"] * (len(parameters) - 1))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {listed} FROM {table} WHERE organization_id = %s AND {quote(by)} IN ({marks})",  # noqa: S608 - our own names
+            parameters,
+        )
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
 
 def insert(organization_id: int, devices: Sequence[Fresh], fence: int, now: datetime.datetime) -> None:
@@ -129,4 +167,11 @@ def _adapters() -> tuple[Callable[[uuid.UUID], Any], Callable[[Any], Any], Calla
     def guid(value: uuid.UUID) -> Any:
         return value if native else value.hex
 
+    if connection.vendor == "sqlite":
+        return guid, _sqlite_time, _binary
     return guid, connection.ops.adapt_datetimefield_value, _binary
+
+
+def _sqlite_time(value: datetime.datetime | None) -> str | None:
+    """As Django writes an aware time into SQLite, for times in UTC: three of them a device are worth a shorter way."""
+    return None if value is None else value.isoformat(" ")[:-6]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from django.db.models import F, QuerySet
@@ -52,15 +52,10 @@ class Counts:
 def page_record(*, lease: Lease, organization_id: int, page: DevicePage, counts: Counts) -> None:
     """Store one page. Raises LeaseLostError, and what page.parse raises for a page that is broken as a whole."""
     by_digest = {bytes(wire.digest): wire for wire in page.objects}
-    known = {
-        bytes(digest): (pk, gone_at)
-        for pk, digest, gone_at in MobileDevice.objects.filter(
-            organization_id=organization_id, wire_digest__in=list(by_digest)
-        ).values_list("pk", "wire_digest", "gone_at")
-    }
+    known = columns.known_by_digest(organization_id, by_digest)
     # Counted on a copy: should the transaction fail, nothing of this page has happened.
     after = replace(counts, observed=counts.observed + len(by_digest), errors=list(counts.errors))
-    fresh = _parse(page, (wire for digest, wire in by_digest.items() if digest not in known), after)
+    fresh = _parse(page, {digest: wire for digest, wire in by_digest.items() if digest not in known}, after)
     now = timezone.now()
     with lease.guard() as run:
         _stamp(known.values(), lease.fence, now, after)
@@ -69,10 +64,10 @@ def page_record(*, lease: Lease, organization_id: int, page: DevicePage, counts:
     vars(counts).update(vars(after))
 
 
-def _parse(page: DevicePage, objects: Iterable[WireObject], counts: Counts) -> dict[uuid.UUID, Fresh]:
+def _parse(page: DevicePage, objects: Mapping[bytes, WireObject], counts: Counts) -> dict[uuid.UUID, Fresh]:
     """Devices by guid; of two objects with one guid the later wins, as Exchange wrote it later."""
     records: dict[uuid.UUID, Fresh] = {}
-    for wire in objects:
+    for digest, wire in objects.items():
         try:
             record = page.parse(wire)
         except RecordError as error:
@@ -80,17 +75,15 @@ def _parse(page: DevicePage, objects: Iterable[WireObject], counts: Counts) -> d
             if len(counts.errors) < REJECTED_EVENTS:
                 counts.errors.append(str(error)[:300])
         else:
-            records[record.guid] = Fresh(columns.observed_values(record), bytes(wire.digest))
+            records[record.guid] = Fresh(columns.observed_values(record), digest)
     return records
 
 
-def _stamp(
-    known: Iterable[tuple[int, datetime.datetime | None]], fence: int, now: datetime.datetime, counts: Counts
-) -> None:
+def _stamp(known: Iterable[tuple[int, bool]], fence: int, now: datetime.datetime, counts: Counts) -> None:
     seen: list[int] = []
     back: list[int] = []
-    for pk, gone_at in known:
-        (seen if gone_at is None else back).append(pk)
+    for pk, was_gone in known:
+        (back if was_gone else seen).append(pk)
     if seen:
         MobileDevice.objects.filter(pk__in=seen).update(seen_fence=fence)
         counts.unchanged += len(seen)
@@ -104,7 +97,7 @@ def _upsert(
 ) -> None:
     if not fresh:
         return
-    rows = MobileDevice.objects.filter(organization_id=organization_id, guid__in=list(fresh))
+    rows = MobileDevice.objects.filter(pk__in=columns.keys_by_guid(organization_id, fresh))
     existing = {row[1]: row for row in rows.values_list("pk", "guid", "gone_at", "changed_at", *columns.OBSERVED)}
     new: list[Fresh] = []
     different: list[tuple[int, datetime.datetime, Fresh]] = []
