@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
-from lab.exchange.store import Device, Mailbox, utc_now
+from lab.exchange.objects import Device, Mailbox, utc_now
 from lab.exchange.wsman import Limits
 from lab.faults import KINDS, Fault
 from lab.phone import Phone
@@ -112,11 +112,20 @@ class Control:
             kind=str(body.get("kind", "")), server=str(body.get("server", "")), cmdlet=str(body.get("cmdlet", "")),
             value=str(body.get("value", "")), times=int(body.get("times", 0)),
         )  # fmt: skip
-        return asdict(self.world.faults.add(fault))
+        self.world.faults.add(fault)
+        self._settle()
+        return asdict(fault)
 
     def _fault_clear(self, request: Request, fault_id: str | None) -> dict[str, Any]:
         self.world.faults.clear(fault_id or "")
+        self._settle()
         return {"faults": [asdict(fault) for fault in self.world.faults.all()]}
+
+    def _settle(self) -> None:
+        """Whoever has set or lifted a fault may rely on it at once."""
+        for organization in self.world.organizations:
+            for server in organization.servers:
+                server.settle()
 
     def _limits(self, request: Request) -> dict[str, Any]:
         kinds = {field.name: type(getattr(self.world.limits, field.name)) for field in fields(Limits)}
@@ -129,6 +138,7 @@ class Control:
     def _reset(self, request: Request) -> dict[str, Any]:
         """No faults, the usual limits, nothing hidden, nobody throttled; data stay."""
         self.world.faults.clear()
+        self._settle()
         for name, value in asdict(Limits()).items():
             setattr(self.world.limits, name, value)
         for organization in self.world.organizations:

@@ -1,8 +1,8 @@
 """A Kerberos KDC of the lab's own on loopback: MIT's krb5kdc, a realm for each organisation, everything in one folder.
 
 Only where the machine has krb5-kdc and Python the gssapi and krb5 packages; `missing()` says what it lacks. Touches no
-file of the system's own Kerberos. The key table holds services of class HTTP alone, as Exchange's web site is reached by
-it: the acceptor takes whatever key stands there.
+file of the system's own Kerberos. The key table holds services of class HTTP alone, as Exchange's web site is reached
+by it: the acceptor takes whatever key stands there.
 """
 
 from __future__ import annotations
@@ -106,13 +106,15 @@ class Kdc:
             encoding="utf-8",
         )
         databases = "".join(
-            f"  {realm} = {{\n    database_name = {self.home / realm}.db\n    key_stash_file = {self.home / realm}.stash\n"
+            f"  {realm} = {{\n    database_name = {self.home / realm}.db\n"
+            f"    key_stash_file = {self.home / realm}.stash\n"
             f"    acl_file = {self.home / realm}.acl\n    max_life = 10h\n  }}\n"
             for realm in self.realms
         )
+        log = self.home / "kdc.log"
         self._profile.write_text(
             f"[kdcdefaults]\n  kdc_listen = {HOST}:{self.port}\n  kdc_tcp_listen = {HOST}:{self.port}\n"
-            f"[realms]\n{databases}[logging]\n  kdc = FILE:{self.home / 'kdc.log'}\n  default = FILE:{self.home / 'kdc.log'}\n",
+            f"[realms]\n{databases}[logging]\n  kdc = FILE:{log}\n  default = FILE:{log}\n",
             encoding="utf-8",
         )
 

@@ -1,6 +1,6 @@
 """A phone: asks an ActiveSync endpoint for its mail and says what it got.
 
-Also a program: `python -m lab.phone URL USER PASSWORD DEVICE_ID`. It knows the server by HTTP alone, and speaks no WBXML.
+Also a program: `python -m lab.phone URL USER PASSWORD DEVICE_ID`. It knows the server by HTTP alone, speaks no WBXML.
 """
 
 from __future__ import annotations

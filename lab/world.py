@@ -19,19 +19,21 @@ from typing import Any
 
 from lab.exchange.activesync import ActiveSync
 from lab.exchange.auth import SCHEMES, Accounts
-from lab.exchange.autodiscover import Autodiscover
+from lab.exchange.autodiscover import Autodiscover, AutodiscoverJson
 from lab.exchange.contract import Account, Route
 from lab.exchange.engine import ExchangeEngine
 from lab.exchange.ews import Ews
 from lab.exchange.http import WebServer
+from lab.exchange.objects import EPOCH, Mailbox
 from lab.exchange.scenario import build
-from lab.exchange.store import Mailbox, Store
+from lab.exchange.store import Store
 from lab.exchange.tls import Authority
 from lab.exchange.wsman import Limits
 from lab.faults import Faults
-from lab.graph import Graph, Tenant, populate
+from lab.graph import Graph
 from lab.kdc import Kdc
 from lab.scenarios import OrganizationSpec
+from lab.tenant import Tenant, populate
 
 HOST = "127.0.0.1"
 # role of lab.json → role of contract.Account. The notification account signs in to EWS and may run no cmdlet.
@@ -117,10 +119,11 @@ class World:
             "/Microsoft-Server-ActiveSync": ActiveSync(store),
             "/EWS/Exchange.asmx": Ews(store),
             "/autodiscover": autodiscover,
+            "/autodiscover/autodiscover.json": AutodiscoverJson(autodiscover),
         }
         servers = [self._server(fqdn, old, engine, accounts, routes, spec.authentications or SCHEMES) for fqdn in fqdns]
         organization = Organization(spec, store, engine, accounts, rows, servers, autodiscover)
-        autodiscover.ews_url = f"https://{HOST}:{servers[0].https_port}/EWS/Exchange.asmx"
+        autodiscover.base_url = f"https://{HOST}:{servers[0].https_port}"
         self.organizations.append(organization)
         populate(self._tenant(spec.tenant), store, self.seed)
         return organization
@@ -161,11 +164,18 @@ class World:
             rows.append({"user": user, "upn": f"{sam}@{store.domain}", "password": password, "role": role})
         store.add_mailbox(
             Mailbox(
-                guid=uuid.uuid5(store.guid, "notify"), sam="notify", display_name="Device notifications", domain=store.domain,
-                upn=f"notify@{store.domain}", smtp=f"notify@{store.domain}", sid="S-1-5-21-1111-2222-3333-1099",
+                guid=uuid.uuid5(store.guid, "notify"),
+                sam="notify",
+                display_name="Device notifications",
+                domain=store.domain,
+                upn=f"notify@{store.domain}",
+                smtp=f"notify@{store.domain}",
+                sid="S-1-5-21-1111-2222-3333-1099",
                 password=self.mailbox_password,
+                created=EPOCH,
+                changed=EPOCH,
             )
-        )  # fmt: skip
+        )
         return rows
 
     def _previous_organization(self, name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The lab for tests: `python -m lab` as a process of its own, reached as anybody would reach it: lab.json, HTTP, the wire.
+"""The lab for tests: `python -m lab` as a process of its own, reached as anybody would: lab.json, HTTP, the wire.
 
 `lab` (one for the whole test process) has one small organisation for each Exchange version, named after it: "2010",
-"2013", "2016", "2019", "SE". `fresh_lab(...)` starts others, with organisations of one's own, for as long as a test takes.
+"2013", "2016", "2019", "SE". `fresh_lab(...)` starts others, with organisations of one's own, while a test takes.
 Nothing of the lab's code is imported here, so that tests of the product cannot reach into it either.
 """
 
@@ -105,7 +105,7 @@ class Organization:
         self._call("DELETE", "log")
 
     def hide(self, *names: str) -> None:
-        """What RBAC keeps from everyone from now on: "Get-MobileDevice", "Get-MobileDevice:Filter"; nothing: all seen."""
+        """What RBAC keeps from everyone: "Get-MobileDevice", "Get-MobileDevice:Filter"; nothing: all is seen."""
         self._call("PUT", "hidden", {"hidden": list(names)})
 
     def devices(self, **query: Any) -> list[dict[str, Any]]:
@@ -184,7 +184,8 @@ class Lab:
         url = f"{self.state['control']}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
         try:
-            with _open(urllib.request.Request(url, data, method=method), timeout=60) as response:
+            request = urllib.request.Request(url, data, method=method)  # noqa: S310 - lab.json's own address
+            with _open(request, timeout=60) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
@@ -200,7 +201,7 @@ class Lab:
 
     @contextlib.contextmanager
     def fault(self, kind: str, **where: Any) -> Iterator[str]:
-        """The fault for as long as the block takes. A refused connection takes a moment to be refused, and is awaited."""
+        """The fault for as long as the block takes."""
         fault_id = self.fault_add(kind, **where)
         try:
             yield fault_id

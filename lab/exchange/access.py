@@ -1,23 +1,31 @@
-"""Exchange's own decision about a phone, at each of its requests (exchange.md section 4.1). Shares no code with the product.
+"""Exchange's own decision about a phone, at each of its requests (exchange.md 4.1, 4.2).
 
-Steps 1 to 4 are documented; 5 to 9 are generally known and agree with observed reasons. What a request decides is written
-to the device's directory object, which therefore lags behind a change of lists or rules until the phone comes again.
+Steps 1 to 4 are documented; 5 to 9 are generally known and agree with observed reasons. What a request decides is
+written to the device's directory object, which therefore lags behind a change of lists or rules until the phone comes.
 """
 
 from __future__ import annotations
 
+import datetime
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lab.exchange.store import Device, Mailbox, Message, Store
+from lab.exchange import notices
+from lab.exchange.objects import Device, Mailbox
+from lab.exchange.policy import DEFAULTS
+from lab.exchange.store import Store
 
 _STATE_OF = {"Allow": "Allowed", "Block": "Blocked", "Quarantine": "Quarantined"}
 _SEVERITY = ("Block", "Quarantine", "Allow")
+# For so long Exchange waits for a new phone's information.
+DISCOVERY = datetime.timedelta(minutes=14)
+# Throttling policy's EasMaxDevices.
+MAX_DEVICES = 100
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`state`: Allowed, Blocked, Quarantined, or Disabled when ActiveSync is off for the mailbox."""
+    """`state`: DeviceAccessState, or Disabled (ActiveSync is off for the mailbox), or TooMany (partnerships)."""
 
     state: str
     reason: str
@@ -48,7 +56,7 @@ class Claim:
 
 
 def evaluate(store: Store, mailbox: Mailbox, claim: Claim) -> Decision:
-    """Decide, writing nothing."""
+    """Decide by the order of exchange.md 4.1, writing nothing."""
     if not mailbox.active_sync_enabled:
         return Decision("Disabled", "Unknown")
     if not claim.is_provisioned and not _allows_non_provisionable(store, mailbox):
@@ -68,34 +76,53 @@ def evaluate(store: Store, mailbox: Mailbox, claim: Claim) -> Decision:
 def _allows_non_provisionable(store: Store, mailbox: Mailbox) -> bool:
     policy = next((p for p in store.policies if p.name == mailbox.policy), None)
     policy = policy or next((p for p in store.policies if p.is_default), None)
-    return bool(policy and policy.settings.get("AllowNonProvisionableDevices", True))
+    settings = DEFAULTS | (policy.settings if policy else {})
+    return bool(settings["AllowNonProvisionableDevices"])
 
 
 def phone_request(store: Store, mailbox: Mailbox, claim: Claim) -> tuple[Decision, Device | None]:
-    """One request of a phone: decide, make or update its partnership, and mail the person on a new quarantine."""
+    """One request of a phone: decide, make or update its partnership, mail the person when it is newly kept out."""
     with store.lock:
+        device = store.partnership(mailbox, claim.device_id, claim.device_type)
+        claim = _believed(claim, device)
         decision = evaluate(store, mailbox, claim)
         if decision.state == "Disabled":
             return decision, None
-        device = store.partnership(mailbox, claim.device_id, claim.device_type)
+        if device is None and len(store.devices_of(mailbox)) >= MAX_DEVICES:
+            return Decision("TooMany", "Unknown"), None
         now = store.now()
         before = device.state if device else ""
         if device is None:
-            device = store.add_device(_new_partnership(store, mailbox, claim))
+            device = store.add_device(_new_partnership(store, mailbox, claim, now))
+        if _is_discovering(device, claim, decision, now):
+            decision = Decision("DeviceDiscovery", "Global")
         # A blocked phone does not get as far as reporting what it is; a quarantined one does.
         if decision.state != "Blocked":
-            _report(device, claim)
+            _report(store, device, claim, now)
         device.last_attempt = now
         if decision.state == "Allowed":
             device.last_success = now
         store.set_state(device, decision.state, decision.reason, decision.rule)
-        if decision.state == "Quarantined" and before != "Quarantined":
-            _tell(store, mailbox, device)
+        if decision.state in ("Quarantined", "Blocked") and before != decision.state:
+            notices.kept_out(store, device)
     return decision, device
 
 
-def _new_partnership(store: Store, mailbox: Mailbox, claim: Claim) -> Device:
-    now = store.now()
+def _believed(claim: Claim, device: Device | None) -> Claim:
+    """What a blocked phone reports is not heard: it stays with the model and system that are known of it."""
+    if device is None or (device.state, device.reason) != ("Blocked", "DeviceRule"):
+        return claim
+    return replace(claim, model=device.model, os=device.os)
+
+
+def _is_discovering(device: Device, claim: Claim, decision: Decision, now: datetime.datetime) -> bool:
+    """A new phone that has not said what it is: for some minutes neither rules nor the default decide."""
+    if decision.reason not in ("Global", "DeviceRule") or device.model or claim.model:
+        return False
+    return now - device.first_sync < DISCOVERY
+
+
+def _new_partnership(store: Store, mailbox: Mailbox, claim: Claim, now: datetime.datetime) -> Device:
     return Device(
         guid=uuid.uuid4(),
         mailbox=mailbox,
@@ -107,7 +134,7 @@ def _new_partnership(store: Store, mailbox: Mailbox, claim: Claim) -> Device:
         user_agent=claim.user_agent,
         friendly_name=claim.friendly_name,
         imei=claim.imei,
-        client_version=claim.protocol_version,
+        client_version=_spoken(store, claim.protocol_version),
         state="DeviceDiscovery",
         reason="Global",
         first_sync=now,
@@ -116,43 +143,16 @@ def _new_partnership(store: Store, mailbox: Mailbox, claim: Claim) -> Device:
     )
 
 
-def _report(device: Device, claim: Claim) -> None:
+def _spoken(store: Store, wanted: str) -> str:
+    """The protocol that phone and server agree on: the phone's, or the newest that the server has."""
+    known = store.version.phones
+    return wanted if wanted in known else known[-1]
+
+
+def _report(store: Store, device: Device, claim: Claim, now: datetime.datetime) -> None:
     told = {"model": claim.model, "os": claim.os, "user_agent": claim.user_agent, "friendly_name": claim.friendly_name}
     for name, value in told.items():
         if value and getattr(device, name) != value:
             setattr(device, name, value)
-            device.rendered.clear()
-
-
-def _tell(store: Store, mailbox: Mailbox, device: Device) -> None:
-    """Exchange's own message (KB 3013802); the administrators in AdminMailRecipients get theirs."""
-    facts = (
-        ("Device model", device.model),
-        ("Device type", device.device_type),
-        ("Device ID", device.device_id),
-        ("Device OS", device.os),
-        ("Device user agent", device.user_agent),
-        ("Device IMEI", device.imei),
-        ("Exchange ActiveSync version", device.client_version),
-        ("Device access state", device.state),
-        ("Device access state reason", device.reason),
-    )
-    body = "\n".join(
-        [
-            "Your phone is temporarily blocked from synchronizing with the server because it is in quarantine. "
-            "You don't need to take any action. Content will be downloaded once an administrator grants access.",
-            store.settings.user_mail_insert,
-            "Information about your mobile device:",
-            *(f"{name}: {value}" for name, value in facts),
-            f"Sent at {store.now():%m/%d/%Y %I:%M:%S %p} to {mailbox.smtp}.",
-        ]
-    )
-    sender = f"postmaster@{store.domain}"
-    subject = "Your phone is temporarily blocked from accessing content via Exchange ActiveSync"
-    store.deliver(mailbox, Message(sender, subject, body))
-    for address in store.settings.admin_mail_recipients:
-        admin = store.find_mailbox(address)
-        if admin is not None:
-            store.deliver(
-                admin, Message(sender, f"A device that belongs to {mailbox.display_name} is quarantined", body)
-            )
+            device.touch(now)
+            store.seen(device)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
@@ -151,6 +152,13 @@ class WebServer:
                 return route
         return None
 
+    def settle(self, seconds: float = 2.0) -> None:
+        """Wait until the listeners refuse, or listen again, as the faults now say."""
+        should_refuse = self.faults.peek("refuse", self.fqdn) is not None
+        end = time.monotonic() + seconds
+        while any(one.is_refusing != should_refuse for one in self._listeners) and time.monotonic() < end:
+            time.sleep(LOOK / 5)
+
     def _reap(self) -> None:
         while not self.stopping.wait(REAP):
             self.powershell.expire()
@@ -168,7 +176,7 @@ class Listener(ThreadingHTTPServer):
         self.site = site
         self.is_tls = is_tls
         self.connections: set[socket.socket] = set()
-        self._is_refusing = False
+        self.is_refusing = False
         super().__init__((site.host, port), Connection)
 
     @property
@@ -179,9 +187,9 @@ class Listener(ThreadingHTTPServer):
         """Take connections until the site stops. While the fault says so the port is bound but refuses."""
         while not self.site.stopping.is_set():
             should_refuse = self.site.faults.peek("refuse", self.site.fqdn) is not None
-            if should_refuse != self._is_refusing:
+            if should_refuse != self.is_refusing:
                 self._refuse() if should_refuse else self.socket.listen(self.request_queue_size)
-                self._is_refusing = should_refuse
+                self.is_refusing = should_refuse
             if should_refuse:
                 self.site.stopping.wait(LOOK)
             else:

@@ -1,6 +1,8 @@
-"""OPATH filters as the -Filter parameters take them: -and -or -not -eq -ne -lt -gt -like -notlike over named properties.
+"""OPATH filters as the -Filter parameters take them: -and -or -not -eq -ne -lt -gt -like -notlike over properties.
 
-`compile_filter` turns the text into a predicate over a property getter, or raises OpathError with Exchange's kind of message.
+`compile_filter` turns the text into a predicate over a property getter, or raises OpathError with Exchange's kind of
+message. Text stands in quotes, an inner quote doubled; wildcards mean something with -like alone, elsewhere a star is
+a star, and finds nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ class _Parser:
             match = _TOKEN.match(text, offset)
             if match is None or match.lastgroup is None:
                 raise OpathError(
-                    f'Cannot bind parameter "Filter" to the target. Invalid filter syntax at position {offset + 1}: {text!r}'
+                    f'Cannot bind parameter "Filter" to the target. Invalid filter syntax at position {offset + 1}: '
+                    f"{text!r}"
                 )
             found.append((match.lastgroup, match.group(match.lastgroup)))
             offset = match.end()
@@ -145,9 +148,6 @@ class _Parser:
 
 
 def _compare(name: str, operator: str, wanted: Any) -> Predicate:
-    if isinstance(wanted, str) and "*" in wanted and operator in ("-eq", "-ne"):
-        raise OpathError(f'The value "{wanted}" contains a wildcard, which -eq and -ne do not take; use -like.')
-
     def test(get: Getter) -> bool:
         value = get(name)
         values = value if isinstance(value, list) else [value]
@@ -183,7 +183,7 @@ def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
         return value, _time(wanted)
     if isinstance(value, bool):
         return value, wanted if isinstance(wanted, bool) else str(wanted).lower() == "true"
-    if isinstance(value, int | float) and isinstance(wanted, int | float):
+    if isinstance(value, int | float) and isinstance(wanted, int | float) and not isinstance(wanted, bool):
         return value, wanted
     return str(value).lower(), str(wanted).lower()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GIVEN = (
     "Adele",
@@ -131,14 +131,25 @@ PHONES = (
     (12, Phone("iPhone", "iPhone15C2", "iOS 18.1 22B83", "Apple-iPhone15C2/2202.83", "apple")),
     (6, Phone("iPhone", "iPhone12C8", "iOS 16.7.10 20H350", "Apple-iPhone12C8/2008.350", "serial")),
     (6, Phone("iPad", "iPad13C18", "iPadOS 17.5 21F79", "Apple-iPad13C18/2106.79", "apple")),
-    (14, Phone("SamsungDevice", "SM-S918B", "Android 14", "Android-SAMSUNG-SM-S918B/101.14", "samsung", friendly_name="Galaxy S23 Ultra")),
+    (14, Phone("SamsungDevice", "SM-S918B", "Android 14", "Android-SAMSUNG-SM-S918B/101.14", "samsung",
+               friendly_name="Galaxy S23 Ultra")),
     (8, Phone("Android", "Pixel 8", "Android 15", "Android/15-EAS-2.0", "android", friendly_name="Pixel 8")),
     (4, Phone("Android", "XQ-DC54", "Android 13", "Android/13-EAS-1.3", "android", client_version="14.1")),
     (3, Phone("WindowsMail", "Surface Pro 9", "Windows 10.0.22631", "MSFT-WIN-4/10.0.22631", "hex")),
     (2, Phone("BlackBerry", "BBB100-2", "BlackBerry 10.3", "RIM-BBB100-2/10.3", "android", client_version="14.1")),
-    (15, Phone("Outlook", "Outlook for iOS and Android", "Outlook for iOS and Android 1.0", "Outlook-iOS-Android/1.0", "hex",
-               client_type="REST", client_version="", friendly_name="Outlook for iOS and Android")),
+    (15, Phone("Outlook", "Outlook for iOS and Android", "Outlook for iOS and Android 1.0", "Outlook-iOS-Android/1.0",
+               "hex", client_type="REST", client_version="", friendly_name="Outlook for iOS and Android")),
 )  # fmt: skip
+
+
+def of_version(phone: Phone, rank: int) -> Phone:
+    """The phone as an older Exchange knows it: protocol 14.1 at most, and Outlook by ActiveSync."""
+    if rank >= 2016:
+        return phone
+    if phone.client_type == "REST":
+        return replace(phone, client_type="EAS", client_version="14.1")
+    return replace(phone, client_version=min(phone.client_version, "14.1"))
+
 
 LANGUAGES = ("en", "en-US", "de-DE", "fr-FR", "zh-TW", "ja-JP", "es-ES", "pl-PL")
 _UPPER = string.ascii_uppercase + string.digits

@@ -1,7 +1,7 @@
-"""Objects as CLIXML, in the manner of the real Exchange 2016 object that was captured (docs/lab.md).
+"""Objects as CLIXML, in the manner of the one real Exchange 2016 object that is known (docs/lab.md).
 
-At the default serialisation level enums, identities and versions are plain text; at Full they are objects with ToString.
-Device objects, which come by the hundred thousand, are rendered by templates and kept; all others property by property.
+At the default serialisation level enums, identities and versions are plain text; at Full they are objects with
+ToString, properties and a blob that nobody may deserialise. Knows no cmdlet: it writes what it is given, in order.
 """
 
 from __future__ import annotations
@@ -14,11 +14,35 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape as xml_escape
 
-# What XML 1.0 cannot hold, and what would be read as an escape: _xHHHH_ (MS-PSRP 2.2.5.3.2).
-_ESCAPE = re.compile("_(?=[xX][0-9A-Fa-f]{4}_)|[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+# Control characters, what UTF-16 holds in two units, and what would be read as an escape: _xHHHH_ (MS-PSRP 2.2.5.3.2).
+_ESCAPE = re.compile("_(?=[xX])|[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\U00010000-\U0010ffff]")
 _ENUM_BASES = ("System.Enum", "System.ValueType", "System.Object")
-_MVP = "Microsoft.Exchange.Data.MultiValuedProperty`1[[{item}, mscorlib, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089]]"
-_MVP_BASE = ("Microsoft.Exchange.Data.MultiValuedPropertyBase", "System.Object")
+_CORE = "mscorlib, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089"
+_DATA = "Microsoft.Exchange.Data, Version=15.0.0.0, Culture=neutral, PublicKeyToken=31bf3856ad364e35"
+_MULTI = "Microsoft.Exchange.Data.MultiValuedProperty`1"
+_MULTI_BASES = ("Microsoft.Exchange.Data.MultiValuedPropertyBase", "System.Object")
+_ADDRESS = f"[[Microsoft.Exchange.Data.ProxyAddress, {_DATA}]]"
+# Type names of multivalued properties, by the kind of their entries.
+LISTS = {
+    "string": (f"{_MULTI}[[System.String, {_CORE}]]", *_MULTI_BASES),
+    "smtp": (f"{_MULTI}[[Microsoft.Exchange.Data.SmtpAddress, {_DATA}]]", *_MULTI_BASES),
+    "proxy": (
+        "Microsoft.Exchange.Data.ProxyAddressCollection",
+        f"Microsoft.Exchange.Data.ProxyAddressBaseCollection`1{_ADDRESS}",
+        f"{_MULTI}{_ADDRESS}",
+        *_MULTI_BASES,
+    ),
+}
+# What stands in SerializationData at Full: the first bytes of .NET's format and nothing that could be used.
+_BLOB = "AAEAAAD/////AQAAAAAAAAAMAgAAAA=="
+
+
+@dataclass(frozen=True)
+class Multi:
+    """A multivalued property whose entries are not plain strings: `kind` is a key of LISTS."""
+
+    items: tuple[str, ...]
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -32,10 +56,11 @@ class Enum:
 
 @dataclass(frozen=True)
 class ObjectId:
-    """An ADObjectId: its text, and the distinguished name behind it."""
+    """An ADObjectId: its text, and the distinguished name and GUID behind it."""
 
     text: str
     dn: str = ""
+    guid: uuid.UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,12 @@ class LocalTime:
 
 def text(value: str) -> str:
     """Escaped for element content and attributes, PSRP's way first."""
-    return xml_escape(_ESCAPE.sub(lambda m: f"_x{ord(m.group()):04X}_", value), {'"': "&quot;"})
+    return xml_escape(_ESCAPE.sub(_escaped, value), {'"': "&quot;"})
+
+
+def _escaped(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass").hex().upper()
+    return "".join(f"_x{units[at : at + 4]}_" for at in range(0, len(units), 4))
 
 
 # The lab's servers stand in a zone without summer time, so that one moment is always shown by the same text.
@@ -68,6 +98,7 @@ class Writer:
         self.full = full
         self._ref = -1
         self._types: dict[tuple[str, ...], int] = {}
+        self._seen: dict[ObjectId, int] = {}
 
     def object(self, types: Sequence[str], to_string: str | None, properties: Sequence[tuple[str, Any]]) -> bytes:
         head = f'<Obj RefId="{self._next()}">{self._type(tuple(types))}'
@@ -96,30 +127,68 @@ class Writer:
         plain = _primitive(value, label)
         if plain is not None:
             return plain
+        if isinstance(value, Multi):
+            return self._list(value.items, LISTS[value.kind], label)
         if isinstance(value, list | tuple):
-            types = (_MVP.format(item="System.String"), *_MVP_BASE)
-            items = "".join(self.value(item) for item in value)
-            content = f"<LST>{items}</LST>" if items else "<LST />"
-            return f'<Obj{label} RefId="{self._next()}">{self._type(types)}{content}</Obj>'
+            return self._list(value, LISTS["string"], label)
         if not self.full:
             return f"<S{label}>{text(_shown(value))}</S>"
+        if value in self._seen:
+            return f'<Ref{label} RefId="{self._seen[value]}" />'
         return self._object_value(value, label)
 
+    def _list(self, values: Sequence[Any], types: tuple[str, ...], label: str) -> str:
+        head = f'<Obj{label} RefId="{self._next()}">{self._type(types)}'
+        items = "".join(self.value(item) for item in values)
+        return f"{head}{f'<LST>{items}</LST>' if items else '<LST />'}</Obj>"
+
     def _object_value(self, value: Any, label: str) -> str:
-        head = f'<Obj{label} RefId="{self._next()}">'
+        number = self._next()
+        head = f'<Obj{label} RefId="{number}">'
         shown = f"<ToString>{text(_shown(value))}</ToString>"
         if isinstance(value, Enum):
             return f"{head}{self._type((value.type, *_ENUM_BASES))}{shown}<I32>{value.number}</I32></Obj>"
         if isinstance(value, ServerVersion):
-            numbers = [int(n) for n in re.findall(r"\d+", value.text)]
-            props = "".join(
-                f'<I32 N="{n}">{v}</I32>'
-                for n, v in zip(("Major", "Minor", "Build", "Revision"), numbers, strict=False)
+            types: tuple[str, ...] = ("Microsoft.Exchange.Data.ServerVersion", "System.Object")
+            facts: list[tuple[str, Any]] = list(zip(_VERSION_PARTS, _numbers(value.text), strict=False))
+            facts.append(("FilePatchLevelDescription", None))
+        else:
+            # The same object again, as Id is Identity's, goes as a reference.
+            self._seen[value] = number
+            types = (
+                "Microsoft.Exchange.Data.Directory.ADObjectId",
+                "Microsoft.Exchange.Data.ObjectId",
+                "System.Object",
             )
-            return f"{head}{self._type(('Microsoft.Exchange.Data.ServerVersion', 'System.Object'))}{shown}<Props>{props}</Props></Obj>"
-        types = ("Microsoft.Exchange.Data.Directory.ADObjectId", "Microsoft.Exchange.Data.ObjectId", "System.Object")
-        props = f'<S N="DistinguishedName">{text(value.dn)}</S><S N="Name">{text(_shown(value).rsplit("/", 1)[-1])}</S>'
-        return f"{head}{self._type(types)}{shown}<Props>{props}</Props></Obj>"
+            facts = _identity_facts(value)
+        props = "".join(self.value(fact, name) for name, fact in facts)
+        blob = f'<BA N="SerializationData">{_BLOB}</BA>'
+        return f"{head}{self._type(types)}{shown}<Props>{props}{blob}</Props></Obj>"
+
+
+_VERSION_PARTS = ("Major", "Minor", "Build", "Revision")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _identity_facts(value: ObjectId) -> list[tuple[str, Any]]:
+    """The properties of an ADObjectId; the lab's directory has no partitions."""
+    rdn, _, parent = value.dn.partition(",")
+    return [
+        ("Rdn", rdn),
+        ("Parent", parent or None),
+        ("Depth", value.dn.count(",") + bool(value.dn)),
+        ("DistinguishedName", value.dn),
+        ("IsRelativeDn", False),
+        ("DomainId", None),
+        ("PartitionGuid", uuid.UUID(int=0)),
+        ("PartitionFQDN", ""),
+        ("ObjectGuid", value.guid or uuid.UUID(int=0)),
+        ("Name", value.text.rsplit("/", 1)[-1]),
+        ("IsDeleted", False),
+    ]
 
 
 def _primitive(value: Any, label: str) -> str | None:
@@ -130,7 +199,8 @@ def _primitive(value: Any, label: str) -> str | None:
     if isinstance(value, bool):
         return f"<B{label}>{'true' if value else 'false'}</B>"
     if isinstance(value, int):
-        return f"<I32{label}>{value}</I32>"
+        kind = "I32" if -(2**31) <= value < 2**31 else "I64"
+        return f"<{kind}{label}>{value}</{kind}>"
     if isinstance(value, uuid.UUID):
         return f"<G{label}>{value}</G>"
     if isinstance(value, datetime.datetime):

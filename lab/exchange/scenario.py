@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 from lab.exchange import people
 from lab.exchange.access import Claim, evaluate
-from lab.exchange.store import AccessRule, Device, ExchangeServer, Mailbox, Store
+from lab.exchange.objects import EPOCH, AccessRule, Device, ExchangeServer, Mailbox
+from lab.exchange.store import Store
 from lab.exchange.versions import VERSIONS
 
-# The newest moment in a scenario. Fixed, so that the same seed gives the same bytes on any day.
-EPOCH = datetime.datetime(2026, 11, 1, 8, 0, tzinfo=datetime.UTC)
 SITE = "Default-First-Site-Name"
 
 
@@ -35,9 +34,11 @@ def build(
             )
         )  # fmt: skip
     store.rules = [
-        AccessRule("BlackBerry", "DeviceType", "Block", _guid(chance)),
-        AccessRule("XQ-DC54", "DeviceModel", "Quarantine", _guid(chance)),
+        AccessRule("BlackBerry", "DeviceType", "Block", _guid(chance), EPOCH, EPOCH),
+        AccessRule("XQ-DC54", "DeviceModel", "Quarantine", _guid(chance), EPOCH, EPOCH),
     ]
+    for policy in store.policies:
+        policy.created = policy.changed = EPOCH
     _add_people(store, chance, devices, password)
     return store
 
@@ -48,7 +49,7 @@ def _guid(chance: random.Random) -> uuid.UUID:
 
 def _add_people(store: Store, chance: random.Random, devices: int, password: str) -> None:
     weights = [weight for weight, _ in people.PHONES]
-    phones = [phone for _, phone in people.PHONES]
+    phones = [people.of_version(phone, store.version.rank) for _, phone in people.PHONES]
     numbers = itertools.count(1)
     shared_id = ""
     made = 0
@@ -76,11 +77,13 @@ def _person(store: Store, chance: random.Random, number: int, password: str) -> 
     # Some people's sign-in name differs from their address, as after a marriage or a merger.
     upn = f"{sam}@{store.domain}"
     smtp = f"{sam}.mail@{store.domain}" if number % 13 == 0 else upn
+    # Names may be shared; what Active Directory calls the account may not.
     display = f"{given} {family}" if number % 3 else f"{given} {family} {number}"
+    cn = display if not store.find_mailboxes(f"{domain}/Users/{display}") else f"{display} {number}"
     return Mailbox(
-        guid=_guid(chance), sam=sam, display_name=f"{display} ({number})" if number % 7 == 0 else display,
-        domain=domain, upn=upn, smtp=smtp, sid=f"S-1-5-21-1111-2222-3333-{1100 + number}", password=password,
-        aliases=[f"{sam}@old.{store.domain}"] if number % 5 == 0 else [], changed=EPOCH,
+        guid=_guid(chance), sam=sam, display_name=display, cn=cn, domain=domain, upn=upn, smtp=smtp,
+        sid=f"S-1-5-21-1111-2222-3333-{1100 + number}", password=password, created=EPOCH, changed=EPOCH,
+        aliases=[f"{sam}@old.{store.domain}"] if number % 5 == 0 else [],
     )  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def _device(
         os=phone.os, os_language=chance.choice(people.LANGUAGES), user_agent=phone.user_agent, friendly_name=friendly,
         imei=str(chance.randrange(10**14, 10**15)) if phone.device_type == "SamsungDevice" else "",
         operator="", phone_number=f"******{chance.randrange(10**4):04d}" if number % 4 == 0 else "",
-        client_type=phone.client_type, client_version=phone.client_version if store.version.rank >= 2016 else "14.1",
+        client_type=phone.client_type, client_version=phone.client_version,
         state=state, reason=reason, rule=rule, first_sync=first, created=first,
         changed=first + datetime.timedelta(seconds=chance.randrange(1, 86400)),
         last_attempt=EPOCH, last_success=EPOCH if state == "Allowed" else None,

@@ -1,163 +1,39 @@
 """One Exchange organisation's data: what Active Directory and the mailboxes hold. Thread-safe; shared by all its CAS.
 
-It answers nothing and renders nothing: cmdlets.py and access.py work on it.
+It answers nothing and renders nothing: the cmdlets and access.py work on it.
 """
 
 from __future__ import annotations
 
-import datetime
 import random
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from lab.exchange.objects import (
+    AccessRule,
+    Device,
+    DeviceClass,
+    ExchangeServer,
+    Mailbox,
+    MailboxPolicy,
+    Message,
+    OrganizationSettings,
+    utc_now,
+)
 from lab.exchange.versions import Version
 
 WIRE_LOG_ENTRIES = 100_000
 
 
-def utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-
-
-@dataclass(slots=True)
-class Message:
-    """One mail in a mailbox. The lab keeps it as sent; nothing is parsed."""
-
-    sender: str
-    subject: str
-    body: str
-    body_type: str = "Text"
-    received: datetime.datetime = field(default_factory=utc_now)
-
-
-@dataclass(slots=True, eq=False)
-class Mailbox:
-    """A mailbox user with its CAS mailbox settings. `domain` is the AD domain that holds the account."""
-
-    guid: uuid.UUID
-    sam: str
-    display_name: str
-    domain: str
-    upn: str
-    smtp: str
-    sid: str
-    password: str = ""
-    aliases: list[str] = field(default_factory=list)
-    active_sync_enabled: bool = True
-    allowed: list[str] = field(default_factory=list)
-    blocked: list[str] = field(default_factory=list)
-    policy: str | None = None
-    messages: list[Message] = field(default_factory=list)
-    changed: datetime.datetime = field(default_factory=utc_now)
-
-    @property
-    def canonical(self) -> str:
-        return f"{self.domain}/Users/{self.display_name.replace('/', '')}"
-
-    @property
-    def dn(self) -> str:
-        domain = ",".join(f"DC={part}" for part in self.domain.split("."))
-        return f"CN={escape_dn(self.display_name)},CN=Users,{domain}"
-
-
-@dataclass(slots=True, eq=False)
-class Device:
-    """One ActiveSync partnership: directory object and statistics together."""
-
-    guid: uuid.UUID
-    mailbox: Mailbox
-    device_id: str
-    device_type: str
-    model: str
-    os: str
-    os_language: str
-    user_agent: str
-    friendly_name: str = ""
-    imei: str = ""
-    operator: str = ""
-    phone_number: str = ""
-    client_type: str = "EAS"
-    client_version: str = "16.1"
-    state: str = "Allowed"
-    reason: str = "Global"
-    rule: str | None = None
-    first_sync: datetime.datetime = field(default_factory=utc_now)
-    created: datetime.datetime = field(default_factory=utc_now)
-    changed: datetime.datetime = field(default_factory=utc_now)
-    last_attempt: datetime.datetime | None = None
-    last_success: datetime.datetime | None = None
-    wipe_requested: datetime.datetime | None = None
-    wipe_sent: datetime.datetime | None = None
-    wipe_acknowledged: datetime.datetime | None = None
-    wipe_requestor: str = ""
-    wipe_account_only: bool = False
-    # Rendered forms by what was asked for; emptied by touch().
-    rendered: dict[object, bytes] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"{self.device_type}§{self.device_id}"
-
-    @property
-    def dn(self) -> str:
-        return f"CN={escape_dn(self.name)},CN=ExchangeActiveSyncDevices,{self.mailbox.dn}"
-
-    def touch(self, now: datetime.datetime | None = None) -> None:
-        """Something about the directory object changed."""
-        self.changed = now or utc_now()
-        self.rendered.clear()
-
-
-def escape_dn(text: str) -> str:
-    return "".join("\\" + c if c in ',+"\\<>;=' else c for c in text)
-
-
-@dataclass(slots=True)
-class AccessRule:
-    query: str
-    characteristic: str
-    level: str
-    guid: uuid.UUID = field(default_factory=uuid.uuid4)
-
-    @property
-    def name(self) -> str:
-        return f"{self.query} ({self.characteristic})"
-
-
-@dataclass(slots=True)
-class ExchangeServer:
-    name: str
-    fqdn: str
-    build: str
-    site: str
-    guid: uuid.UUID = field(default_factory=uuid.uuid4)
-    is_client_access: bool = True
-
-
-@dataclass
-class OrganizationSettings:
-    default_access_level: str = "Allow"
-    user_mail_insert: str = ""
-    ota_mail_insert: str = ""
-    admin_mail_recipients: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class MailboxPolicy:
-    name: str
-    is_default: bool = False
-    guid: uuid.UUID = field(default_factory=uuid.uuid4)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Executed:
-    """One line of the wire log."""
+    """One line of the wire log. `at`: seconds since 1970."""
 
     number: int
     at: float
@@ -179,14 +55,17 @@ class Store:
         self.lock = threading.RLock()
         self.mailboxes: dict[uuid.UUID, Mailbox] = {}
         self.devices: dict[uuid.UUID, Device] = {}
+        self.classes: dict[tuple[str, str], DeviceClass] = {}
         self.rules: list[AccessRule] = []
         self.servers: list[ExchangeServer] = []
-        self.policies: list[MailboxPolicy] = [MailboxPolicy("Default", is_default=True)]
+        default = MailboxPolicy("Default", is_default=True, guid=uuid.uuid5(self.guid, "policy/Default"))
+        self.policies: list[MailboxPolicy] = [default]
         self.settings = OrganizationSettings()
         self.now = utc_now
         self._log: deque[Executed] = deque(maxlen=WIRE_LOG_ENTRIES)
         self._log_number = 0
-        self._by_key: dict[str, uuid.UUID] = {}
+        self._by_key: dict[str, Mailbox] = {}
+        self._namesakes: dict[str, list[Mailbox]] = {}
         self._of_mailbox: dict[uuid.UUID, dict[uuid.UUID, Device]] = {}
         self._by_partnership: dict[tuple[uuid.UUID, str, str], uuid.UUID] = {}
 
@@ -195,23 +74,28 @@ class Store:
     def add_mailbox(self, mailbox: Mailbox) -> Mailbox:
         with self.lock:
             self.mailboxes[mailbox.guid] = mailbox
-            for key in (
-                mailbox.sam,
-                mailbox.upn,
-                mailbox.smtp,
-                mailbox.dn,
-                mailbox.canonical,
-                str(mailbox.guid),
-                mailbox.display_name,
-            ):
-                self._by_key.setdefault(key.lower(), mailbox.guid)
-            self._by_key.setdefault(f"{self.netbios}\\{mailbox.sam}".lower(), mailbox.guid)
+            flat = self.netbios if mailbox.domain == self.domain else mailbox.domain.split(".", 1)[0]
+            keys = {
+                mailbox.sam, mailbox.upn, mailbox.smtp, mailbox.dn, mailbox.canonical, str(mailbox.guid),
+                mailbox.display_name, mailbox.cn, f"{flat}\\{mailbox.sam}", *mailbox.aliases,
+            }  # fmt: skip
+            for key in {key.lower() for key in keys}:
+                first = self._by_key.setdefault(key, mailbox)
+                if first is not mailbox:
+                    self._namesakes.setdefault(key, [first]).append(mailbox)
         return mailbox
 
+    def find_mailboxes(self, identity: str) -> list[Mailbox]:
+        """By GUID, DN, canonical name, UPN, SMTP address, DOMAIN\\sam, sam, name or display name: all that fit."""
+        key = identity.strip().lower()
+        if key in self._namesakes:
+            return list(self._namesakes[key])
+        found = self._by_key.get(key)
+        return [found] if found else []
+
     def find_mailbox(self, identity: str) -> Mailbox | None:
-        """By GUID, DN, canonical name, UPN, SMTP address, sam account name, DOMAIN\\sam or display name."""
-        guid = self._by_key.get(identity.strip().lower())
-        return self.mailboxes.get(guid) if guid else None
+        """The first of find_mailboxes()."""
+        return next(iter(self.find_mailboxes(identity)), None)
 
     def identity_of(self, device: Device) -> str:
         """The Identity text: mailbox\\ExchangeActiveSyncDevices\\type§id since 2013, canonical with slashes before."""
@@ -230,15 +114,13 @@ class Store:
         marker = "/exchangeactivesyncdevices/"
         with self.lock:
             if marker in lowered:
-                owner = self.find_mailbox(wanted[: lowered.index(marker)])
                 name = lowered.split(marker, 1)[1]
-                candidates = self.devices_of(owner) if owner else []
-                return next((d for d in candidates if d.name.lower() == name), None)
-            return (
-                next((d for d in self.devices.values() if d.dn.lower() == wanted.lower()), None)
-                if wanted[:3].lower() == "cn="
-                else None
-            )
+                owners = self.find_mailboxes(wanted[: lowered.index(marker)])
+                candidates = [device for owner in owners for device in self.devices_of(owner)]
+                return next((d for d in candidates if d.name.lower().replace("\\", "/") == name), None)
+            if not lowered.startswith("cn="):
+                return None
+            return next((d for d in self.devices.values() if d.dn.lower() == wanted.lower()), None)
 
     def devices_of(self, mailbox: Mailbox) -> list[Device]:
         with self.lock:
@@ -248,16 +130,34 @@ class Store:
         guid = self._by_partnership.get((mailbox.guid, device_id.lower(), device_type.lower()))
         return self.devices.get(guid) if guid else None
 
+    @contextmanager
+    def snapshot(self) -> Iterator[list[Device]]:
+        """The devices as they are listed now, in a stable order."""
+        with self.lock:
+            devices = list(self.devices.values())
+        yield devices
+
     # --- changing ---
 
     def add_device(self, device: Device) -> Device:
         with self.lock:
             self.devices[device.guid] = device
             self._of_mailbox.setdefault(device.mailbox.guid, {})[device.guid] = device
-            self._by_partnership[(device.mailbox.guid, device.device_id.lower(), device.device_type.lower())] = (
-                device.guid
-            )
+            key = (device.mailbox.guid, device.device_id.lower(), device.device_type.lower())
+            self._by_partnership[key] = device.guid
+            self.seen(device)
         return device
+
+    def seen(self, device: Device) -> None:
+        """Note the device's type and model among those that the organisation knows."""
+        key = (device.device_type, device.model)
+        with self.lock:
+            known = self.classes.get(key)
+            if known is None:
+                guid = uuid.uuid5(self.guid, f"class/{device.device_type}/{device.model}")
+                self.classes[key] = DeviceClass(device.device_type, device.model, guid, device.changed)
+            elif device.changed > known.updated:
+                known.updated = device.changed
 
     def remove_device(self, device: Device) -> None:
         """The partnership alone: the mailbox's personal lists keep the id (KB 4090814)."""
@@ -290,9 +190,7 @@ class Store:
     def log(self, server: str, account: str, cmdlet: str, parameters: dict[str, Any]) -> None:
         with self.lock:
             self._log_number += 1
-            self._log.append(
-                Executed(self._log_number, datetime.datetime.now().timestamp(), server, account, cmdlet, parameters)  # noqa: DTZ005 - an epoch
-            )
+            self._log.append(Executed(self._log_number, time.time(), server, account, cmdlet, parameters))
 
     def executed(self, since: int = 0) -> list[Executed]:
         with self.lock:
@@ -301,10 +199,3 @@ class Store:
     def clear_log(self) -> None:
         with self.lock:
             self._log.clear()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[list[Device]]:
-        """The devices as they are listed now, in a stable order."""
-        with self.lock:
-            devices = list(self.devices.values())
-        yield devices

@@ -2,74 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from lab.exchange.cmdlets.devices import find_mailbox
-from lab.exchange.cmdlets.registry import Context, Item, cmdlet, limited
-from lab.exchange.cmdlets.registry import change_list as changed
+from lab.exchange.cmdlets.directory import DIRECTORY, ROOTS, UNCHANGED
+from lab.exchange.cmdlets.listing import changed_list, filtering, limited, ordered, within
+from lab.exchange.cmdlets.registry import Context, Item, cmdlet
 from lab.exchange.contract import Output
-from lab.exchange.opath import OpathError, compile_filter
-from lab.exchange.render import LocalTime, ObjectId
-from lab.exchange.store import Mailbox, Store
+from lab.exchange.objects import Mailbox
+from lab.exchange.render import LocalTime, Multi, ObjectId
+from lab.exchange.store import Store
 
-_MANAGEMENT = "Microsoft.Exchange.Data.Directory.Management"
-_BASES = (f"{_MANAGEMENT}.ADPresentationObject", "Microsoft.Exchange.Data.Directory.ADObject", "System.Object")
-_LISTING = "Identity Anr Filter OrganizationalUnit ResultSize:size SortBy Credential:any DomainController ReadFromDomainController:switch IgnoreDefaultScope:switch"
+Properties = Callable[[Store, Mailbox], list[tuple[str, Any]]]
 
+_MANAGEMENT = f"{DIRECTORY}.Management"
+_TASKS = "Microsoft.Exchange.Management.RecipientTasks"
+_LISTING = (
+    "Identity:id Anr Filter OrganizationalUnit ResultSize:size SortBy Credential:any DomainController "
+    "ReadFromDomainController:switch IgnoreDefaultScope:switch"
+)
 _FILTERABLE = frozenset({
     "ActiveSyncAllowedDeviceIDs", "ActiveSyncBlockedDeviceIDs", "ActiveSyncEnabled", "ActiveSyncMailboxPolicy", "Alias",
     "DisplayName", "DistinguishedName", "EmailAddresses", "Guid", "HasActiveSyncDevicePartnership", "Name",
-    "PrimarySmtpAddress", "RecipientType", "RecipientTypeDetails", "SamAccountName", "UserPrincipalName", "WhenChangedUTC",
+    "PrimarySmtpAddress", "RecipientType", "RecipientTypeDetails", "SamAccountName", "UserPrincipalName",
+    "WhenChangedUTC",
 })  # fmt: skip
-
-
-def _addresses(mailbox: Mailbox) -> list[str]:
-    return [f"SMTP:{mailbox.smtp}", *(f"smtp:{alias}" for alias in mailbox.aliases)]
+# Set-CASMailbox switches each of these; the lab only remembers them.
+_PROTOCOLS = ("ECPEnabled", "ImapEnabled", "MAPIEnabled", "OWAEnabled", "PopEnabled", "ActiveSyncSuppressReadReceipt")
 
 
 def _common(store: Store, mailbox: Mailbox) -> list[tuple[str, Any]]:
+    addresses = (f"SMTP:{mailbox.smtp}", *(f"smtp:{alias}" for alias in mailbox.aliases))
     return [
-        ("Name", mailbox.display_name),
+        ("Name", mailbox.cn),
         ("DisplayName", mailbox.display_name),
         ("Alias", mailbox.sam),
         ("SamAccountName", mailbox.sam),
         ("PrimarySmtpAddress", mailbox.smtp),
-        ("EmailAddresses", _addresses(mailbox)),
+        ("EmailAddresses", Multi(addresses, "proxy")),
         ("DistinguishedName", mailbox.dn),
-        ("Identity", ObjectId(mailbox.canonical, mailbox.dn)),
+        ("Identity", ObjectId(mailbox.canonical, mailbox.dn, mailbox.guid)),
         ("Guid", mailbox.guid),
         ("OrganizationId", ""),
+        ("OrganizationalUnit", f"{mailbox.domain}/Users"),
         ("ExchangeVersion", store.version.exchange_version),
         ("WhenChanged", LocalTime(mailbox.changed)),
+        ("WhenCreated", LocalTime(mailbox.created)),
         ("WhenChangedUTC", mailbox.changed),
+        ("WhenCreatedUTC", mailbox.created),
+        ("Id", ObjectId(mailbox.canonical, mailbox.dn, mailbox.guid)),
         ("OriginatingServer", f"dc01.{store.domain}"),
         ("IsValid", True),
-        ("ObjectState", "Unchanged"),
+        ("ObjectState", UNCHANGED),
     ]
 
 
+def _has_partnership(store: Store, mailbox: Mailbox) -> bool:
+    """ActiveSync alone counts: who has only Outlook for mobile is said not to have one."""
+    return any(device.client_type == "EAS" for device in store.devices_of(mailbox))
+
+
 def _cas(store: Store, mailbox: Mailbox) -> list[tuple[str, Any]]:
-    default = next(policy.name for policy in store.policies if policy.is_default)
+    group = f"/o={store.name}/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)"
+    server = store.servers[0].name if store.servers else ""
+    protocols = {name: name != "ActiveSyncSuppressReadReceipt" for name in _PROTOCOLS} | mailbox.protocols
     return [
         ("ActiveSyncAllowedDeviceIDs", list(mailbox.allowed)),
         ("ActiveSyncBlockedDeviceIDs", list(mailbox.blocked)),
-        ("ActiveSyncMailboxPolicy", ObjectId(mailbox.policy or default)),
+        # Null: the organisation's default applies.
+        ("ActiveSyncMailboxPolicy", None if mailbox.policy is None else ObjectId(mailbox.policy)),
         ("ActiveSyncMailboxPolicyIsDefaulted", mailbox.policy is None),
-        ("ActiveSyncDebugLogging", False),
+        ("ActiveSyncDebugLogging", mailbox.debug_logging),
         ("ActiveSyncEnabled", mailbox.active_sync_enabled),
-        ("ActiveSyncSuppressReadReceipt", False),
-        ("HasActiveSyncDevicePartnership", bool(store.devices_of(mailbox))),
-        ("ECPEnabled", True),
-        ("OWAEnabled", True),
-        ("PopEnabled", True),
-        ("ImapEnabled", True),
-        ("MAPIEnabled", True),
+        ("HasActiveSyncDevicePartnership", _has_partnership(store, mailbox)),
+        *protocols.items(),
         ("EwsEnabled", None),
-        (
-            "ServerLegacyDN",
-            f"/o={store.name}/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Configuration/cn=Servers",
-        ),
+        ("ServerLegacyDN", f"{group}/cn=Configuration/cn=Servers/cn={server}"),
+        ("LegacyExchangeDN", f"{group}/cn=Recipients/cn={mailbox.sam}"),
         *_common(store, mailbox),
     ]
 
@@ -89,51 +98,84 @@ def _recipient(store: Store, mailbox: Mailbox) -> list[tuple[str, Any]]:
     return [
         ("RecipientType", "UserMailbox"),
         ("RecipientTypeDetails", "UserMailbox"),
-        ("HasActiveSyncDevicePartnership", bool(store.devices_of(mailbox))),
+        ("HasActiveSyncDevicePartnership", _has_partnership(store, mailbox)),
         ("ExternalDirectoryObjectId", ""),
         ("WindowsLiveID", ""),
         *_common(store, mailbox),
     ]
 
 
-def _list(context: Context, arguments: dict[str, Any], type_name: str, properties: Any) -> Iterator[Item | Output]:
+def _list(
+    context: Context, arguments: dict[str, Any], type_name: str, properties: Properties
+) -> Iterator[Item | Output]:
     store = context.store
+    types = (f"{_MANAGEMENT}.{type_name}", f"{_MANAGEMENT}.ADPresentationObject", *ROOTS)
 
     def item(mailbox: Mailbox) -> Item:
-        return Item((f"{_MANAGEMENT}.{type_name}", *_BASES), mailbox.display_name, lambda: properties(store, mailbox))
+        return Item(types, mailbox.cn, lambda: properties(store, mailbox))
 
     if arguments.get("Identity") is not None:
-        return iter([item(find_mailbox(context, arguments["Identity"]))])
+        return iter([item(_one(context, arguments))])
+    kinds = [*(arguments.get("RecipientType") or ()), *(arguments.get("RecipientTypeDetails") or ())]
+    if any(str(kind).lower() != "usermailbox" for kind in kinds):
+        return iter(())  # there are no others here
+    fits = _condition(context, arguments, properties)
     with store.lock:
-        mailboxes: Iterable[Mailbox] = list(store.mailboxes.values())
-    text = arguments.get("Filter")
-    try:
-        predicate = compile_filter(text, _FILTERABLE) if text else None
-    except OpathError as error:
-        raise context.invalid(str(error), "Microsoft.Exchange.Data.ParsingException") from error
+        mailboxes = [mailbox for mailbox in store.mailboxes.values() if fits(mailbox)]
+    sortable = frozenset({"Name", "DisplayName", "ServerLegacyDN", "Alias"})
+    names = {"Name": "cn", "DisplayName": "display_name", "Alias": "sam", "ServerLegacyDN": "domain"}
+    in_order = ordered(
+        context, mailboxes, arguments.get("SortBy"), sortable, lambda mailbox, name: getattr(mailbox, names[name])
+    )
+    return limited(arguments, (item(mailbox) for mailbox in in_order))
+
+
+def _one(context: Context, arguments: dict[str, Any]) -> Mailbox:
+    identity = arguments["Identity"]
+    if not arguments.get("IgnoreDefaultScope"):
+        return context.mailbox(identity)
+    if not identity.lower().startswith("cn=") or "DomainController" in arguments:
+        raise context.invalid("IgnoreDefaultScope takes a distinguished name as Identity, and no DomainController.")
+    return context.mailbox(identity, any_domain=True)
+
+
+def _condition(context: Context, arguments: dict[str, Any], properties: Properties) -> Callable[[Mailbox], bool]:
+    predicate = filtering(context, arguments.get("Filter"), _FILTERABLE)
+    is_within = within(context, arguments.get("OrganizationalUnit"))
     anr = str(arguments.get("Anr") or "").lower()
 
     def fits(mailbox: Mailbox) -> bool:
-        if not context.sees(mailbox.domain):
+        if not context.sees(mailbox.domain) or not is_within(mailbox):
             return False
-        if anr and not any(part.startswith(anr) for part in (mailbox.sam, mailbox.display_name.lower(), mailbox.smtp)):
+        if anr and not any(
+            part.lower().startswith(anr) for part in (mailbox.sam, mailbox.display_name, mailbox.smtp, mailbox.cn)
+        ):
             return False
         if predicate is None:
             return True
-        values = dict(properties(store, mailbox)) | {"RecipientType": "UserMailbox", "UserPrincipalName": mailbox.upn}
-        return bool(predicate(lambda name: _plain(values.get(name))))
+        values = {
+            "RecipientType": "UserMailbox", "RecipientTypeDetails": "UserMailbox", "UserPrincipalName": mailbox.upn,
+            "ActiveSyncAllowedDeviceIDs": mailbox.allowed, "ActiveSyncBlockedDeviceIDs": mailbox.blocked,
+            "ActiveSyncEnabled": mailbox.active_sync_enabled, "ActiveSyncMailboxPolicy": mailbox.policy,
+            "HasActiveSyncDevicePartnership": _has_partnership(context.store, mailbox),
+        }  # fmt: skip
+        values |= {name: _plain(value) for name, value in properties(context.store, mailbox) if name not in values}
+        return predicate(values.get)
 
-    return limited(context, arguments, (item(mailbox) for mailbox in mailboxes if fits(mailbox)))
+    return fits
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Multi):
+        return list(value.items)
     return value.text if isinstance(value, ObjectId) else value
 
 
 @cmdlet(
     "Get-CASMailbox",
-    parameters=f"{_LISTING} ActiveSyncDebugLogging:switch ProtocolSettings:switch RecalculateHasActiveSyncDevicePartnership:switch@2013 Monitoring:switch@2013",
-    class_name="Microsoft.Exchange.Management.RecipientTasks.GetCASMailbox",
+    parameters=f"{_LISTING} ActiveSyncDebugLogging:switch ProtocolSettings:switch "
+    "RecalculateHasActiveSyncDevicePartnership:switch@2013 Monitoring:switch@2013",
+    class_name=f"{_TASKS}.GetCASMailbox",
 )
 def get_cas_mailbox(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
     return _list(context, arguments, "CASMailbox", _cas)
@@ -142,17 +184,13 @@ def get_cas_mailbox(context: Context, arguments: dict[str, Any]) -> Iterator[Ite
 @cmdlet(
     "Get-Mailbox",
     parameters=f"{_LISTING} Database Server RecipientTypeDetails:strings",
-    class_name="Microsoft.Exchange.Management.RecipientTasks.GetMailbox",
+    class_name=f"{_TASKS}.GetMailbox",
 )
 def get_mailbox(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
     return _list(context, arguments, "Mailbox", _user)
 
 
-@cmdlet(
-    "Get-User",
-    parameters=f"{_LISTING} RecipientTypeDetails:strings",
-    class_name="Microsoft.Exchange.Management.RecipientTasks.GetUser",
-)
+@cmdlet("Get-User", parameters=f"{_LISTING} RecipientTypeDetails:strings", class_name=f"{_TASKS}.GetUser")
 def get_user(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
     return _list(context, arguments, "User", _user)
 
@@ -160,7 +198,7 @@ def get_user(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Out
 @cmdlet(
     "Get-Recipient",
     parameters=f"{_LISTING} RecipientType:strings RecipientTypeDetails:strings Database@2013",
-    class_name="Microsoft.Exchange.Management.RecipientTasks.GetRecipient",
+    class_name=f"{_TASKS}.GetRecipient",
 )
 def get_recipient(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
     return _list(context, arguments, "ReducedRecipient", _recipient)
@@ -168,30 +206,42 @@ def get_recipient(context: Context, arguments: dict[str, Any]) -> Iterator[Item 
 
 @cmdlet(
     "Set-CASMailbox",
-    parameters="Identity ActiveSyncAllowedDeviceIDs:strings ActiveSyncBlockedDeviceIDs:strings ActiveSyncEnabled:bool "
-    "ActiveSyncMailboxPolicy ActiveSyncDebugLogging:bool ActiveSyncSuppressReadReceipt:bool DisplayName DomainController "
-    "ResetAutoBlockedDevices:switch@2013 IgnoreDefaultScope:switch",
-    class_name="Microsoft.Exchange.Management.RecipientTasks.SetCASMailbox",
+    parameters="Identity:id ActiveSyncAllowedDeviceIDs:strings ActiveSyncBlockedDeviceIDs:strings "
+    "ActiveSyncEnabled:bool ActiveSyncMailboxPolicy:id ActiveSyncDebugLogging:bool DisplayName DomainController "
+    "ResetAutoBlockedDevices:switch@2013 HasActiveSyncDevicePartnership:bool@0-2010 IgnoreDefaultScope:switch "
+    + " ".join(f"{name}:bool" for name in _PROTOCOLS),
+    class_name=f"{_TASKS}.SetCASMailbox",
     required="Identity",
 )
 def set_cas_mailbox(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
-    mailbox = find_mailbox(context, str(arguments["Identity"]))
-    store = context.store
+    mailbox = _one(context, arguments)
     policy = arguments.get("ActiveSyncMailboxPolicy")
-    if policy is not None and policy.lower() not in (known.name.lower() for known in store.policies):
-        raise context.not_found(policy)
-    with store.lock:
-        before = (list(mailbox.allowed), list(mailbox.blocked), mailbox.active_sync_enabled, mailbox.policy)
+    if policy is not None:
+        known = next((one.name for one in context.store.policies if one.name.lower() == policy.lower()), None)
+        if known is None:
+            raise context.not_found(policy)
+        policy = known
+    with context.store.lock:
+        before = _settings(mailbox)
         if "ActiveSyncAllowedDeviceIDs" in arguments:
-            mailbox.allowed = changed(mailbox.allowed, arguments["ActiveSyncAllowedDeviceIDs"])
+            mailbox.allowed = changed_list(mailbox.allowed, arguments["ActiveSyncAllowedDeviceIDs"])
         if "ActiveSyncBlockedDeviceIDs" in arguments:
-            mailbox.blocked = changed(mailbox.blocked, arguments["ActiveSyncBlockedDeviceIDs"])
-        if "ActiveSyncEnabled" in arguments:
-            mailbox.active_sync_enabled = bool(arguments["ActiveSyncEnabled"])
+            mailbox.blocked = changed_list(mailbox.blocked, arguments["ActiveSyncBlockedDeviceIDs"])
+        mailbox.active_sync_enabled = arguments.get("ActiveSyncEnabled", mailbox.active_sync_enabled)
+        mailbox.debug_logging = arguments.get("ActiveSyncDebugLogging", mailbox.debug_logging)
+        mailbox.display_name = arguments.get("DisplayName") or mailbox.display_name
+        mailbox.protocols |= {name: arguments[name] for name in _PROTOCOLS if name in arguments}
         if "ActiveSyncMailboxPolicy" in arguments:
             mailbox.policy = policy
-        if (mailbox.allowed, mailbox.blocked, mailbox.active_sync_enabled, mailbox.policy) == before:
+        if _settings(mailbox) == before and not arguments.get("ResetAutoBlockedDevices"):
             context.unchanged(mailbox.canonical)
         else:
-            mailbox.changed = store.now()
+            mailbox.changed = context.store.now()
     return iter(())
+
+
+def _settings(mailbox: Mailbox) -> tuple[Any, ...]:
+    return (
+        list(mailbox.allowed), list(mailbox.blocked), mailbox.active_sync_enabled, mailbox.policy,
+        mailbox.debug_logging, mailbox.display_name, dict(mailbox.protocols),
+    )  # fmt: skip

@@ -2,76 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from lab.exchange.cmdlets.directory import CONFIGURATION, CONFIGURATION_BASES, directory_properties, settings_dn
+from lab.exchange.cmdlets.listing import changed_list
 from lab.exchange.cmdlets.registry import Context, Item, cmdlet
 from lab.exchange.contract import Output
-from lab.exchange.render import ObjectId
-from lab.exchange.store import MailboxPolicy
+from lab.exchange.objects import MailboxPolicy
+from lab.exchange.policy import DEFAULTS, RENAMED
 
 _TASKS = "Microsoft.Exchange.Management.Tasks"
-# ActiveSync name → Mobile name. The store keeps the ActiveSync name.
-_RENAMED = {
-    "DevicePasswordEnabled": "PasswordEnabled",
-    "AlphanumericDevicePasswordRequired": "AlphanumericPasswordRequired",
-    "AllowSimpleDevicePassword": "AllowSimplePassword",
-    "MinDevicePasswordLength": "MinPasswordLength",
-    "MinDevicePasswordComplexCharacters": "MinPasswordComplexCharacters",
-    "MaxDevicePasswordFailedAttempts": "MaxPasswordFailedAttempts",
-    "MaxInactivityTimeDeviceLock": "MaxInactivityTimeLock",
-    "DevicePasswordExpiration": "PasswordExpiration",
-    "DevicePasswordHistory": "PasswordHistory",
+_BACK = {mobile: active for active, mobile in RENAMED.items()}
+# Stored name → (smallest, largest).
+_RANGES = {
+    "MinDevicePasswordLength": (1, 16),
+    "MaxDevicePasswordFailedAttempts": (4, 16),
+    "MinDevicePasswordComplexCharacters": (1, 4),
+    "DevicePasswordHistory": (0, 50),
 }
-_DEFAULTS: dict[str, Any] = {
-    "AllowNonProvisionableDevices": False,
-    "DevicePasswordEnabled": False,
-    "AlphanumericDevicePasswordRequired": False,
-    "AllowSimpleDevicePassword": True,
-    "MinDevicePasswordLength": 4,
-    "MinDevicePasswordComplexCharacters": 1,
-    "MaxDevicePasswordFailedAttempts": "8",
-    "MaxInactivityTimeDeviceLock": "00:15:00",
-    "DevicePasswordExpiration": "Unlimited",
-    "DevicePasswordHistory": 0,
-    "AllowBluetooth": "Allow",
-    "AllowBrowser": True,
-    "AllowCamera": True,
-    "AllowConsumerEmail": True,
-    "AllowDesktopSync": True,
-    "AllowExternalDeviceManagement": False,
-    "AllowHTMLEmail": True,
-    "AllowInternetSharing": True,
-    "AllowIrDA": True,
-    "AllowMobileOTAUpdate": True,
-    "AllowPOPIMAPEmail": True,
-    "AllowRemoteDesktop": True,
-    "AllowStorageCard": True,
-    "AllowTextMessaging": True,
-    "AllowWiFi": True,
-    "AttachmentsEnabled": True,
-    "DeviceEncryptionEnabled": False,
-    "DevicePolicyRefreshInterval": "Unlimited",
-    "IrmEnabled": True,
-    "MaxAttachmentSize": "Unlimited",
-    "MaxCalendarAgeFilter": "All",
-    "MaxEmailAgeFilter": "All",
-    "PasswordRecoveryEnabled": False,
-    "RequireDeviceEncryption": False,
-    "RequireManualSyncWhenRoaming": False,
-    "RequireStorageCardEncryption": False,
-    "UNCAccessEnabled": True,
-    "WSSAccessEnabled": True,
-}
+_LOCK_SECONDS = (30, 3600)
 
 
 def _kind(value: Any) -> str:
-    return ":bool" if isinstance(value, bool) else ":number" if isinstance(value, int) else ""
+    if isinstance(value, bool):
+        return ":bool"
+    if isinstance(value, list):
+        return ":strings"
+    return ":number" if isinstance(value, int) else ""
 
 
-_ACTIVE_SYNC = " ".join(f"{name}{_kind(value)}" for name, value in _DEFAULTS.items())
-_MOBILE = " ".join(f"{_RENAMED.get(name, name)}{_kind(value)}" for name, value in _DEFAULTS.items())
-_BACK = {mobile: active for active, mobile in _RENAMED.items()}
+_ACTIVE_SYNC = " ".join(f"{name}{_kind(value)}" for name, value in DEFAULTS.items())
+_MOBILE = " ".join(f"{RENAMED.get(name, name)}{_kind(value)}" for name, value in DEFAULTS.items())
 
 
 def _is_mobile(context: Context) -> bool:
@@ -81,35 +44,34 @@ def _is_mobile(context: Context) -> bool:
 def _find(context: Context, identity: str) -> MailboxPolicy:
     wanted = identity.lower()
     for policy in context.store.policies:
-        if wanted in (policy.name.lower(), str(policy.guid)):
+        if wanted in (policy.name.lower(), str(policy.guid), settings_dn(context.store, policy.name).lower()):
             return policy
     raise context.not_found(identity)
 
 
 def _item(context: Context, policy: MailboxPolicy) -> Item:
-    mobile = _is_mobile(context)
-    values = {**_DEFAULTS, **policy.settings}
-    default = "IsDefault" if mobile else "IsDefaultPolicy"
-    properties = [
-        *((_RENAMED.get(name, name) if mobile else name, value) for name, value in values.items()),
-        (default, policy.is_default),
-        ("Name", policy.name),
-        ("Identity", ObjectId(policy.name)),
-        ("Guid", policy.guid),
-        ("IsValid", True),
-        ("ObjectState", "Unchanged"),
-    ]
-    if not mobile and context.store.version.rank >= 2013:
+    mobile, store = _is_mobile(context), context.store
+    values = {**DEFAULTS, **policy.settings}
+    properties: list[tuple[str, Any]] = [
+        *((RENAMED.get(name, name) if mobile else name, value) for name, value in values.items()),
+        ("IsDefault" if mobile else "IsDefaultPolicy", policy.is_default),
+        *directory_properties(
+            store, name=policy.name, dn=settings_dn(store, policy.name), guid=policy.guid, created=policy.created,
+            category="ms-Exch-Mobile-Mailbox-Policy", classes=("msExchMobileMailboxPolicy",), changed=policy.changed,
+        ),
+    ]  # fmt: skip
+    if not mobile and store.version.rank >= 2013:
         properties.append(("IsDefault", policy.is_default))
-    kind = "MobileMailboxPolicy" if mobile else "ActiveSyncMailboxPolicy"
-    types = (f"Microsoft.Exchange.Data.Directory.SystemConfiguration.{kind}", "System.Object")
-    return Item(types, policy.name, lambda: properties)
+    types = [f"{CONFIGURATION}.MobileMailboxPolicy", *CONFIGURATION_BASES]
+    if not mobile:
+        types.insert(0, f"{CONFIGURATION}.ActiveSyncMailboxPolicy")
+    return Item(tuple(types), policy.name, lambda: properties)
 
 
 @cmdlet(
     "Get-ActiveSyncMailboxPolicy",
     "Get-MobileDeviceMailboxPolicy",
-    parameters="Identity DomainController",
+    parameters="Identity:id DomainController",
     class_name=f"{_TASKS}.GetMobileMailboxPolicy",
 )
 def get_policy(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
@@ -118,47 +80,83 @@ def get_policy(context: Context, arguments: dict[str, Any]) -> Iterator[Item | O
     return (_item(context, policy) for policy in list(context.store.policies))
 
 
-def _apply(context: Context, policy: MailboxPolicy, arguments: dict[str, Any]) -> None:
+def _wanted(context: Context, policy: MailboxPolicy, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings after a change, by stored names. Raises Refusal for a value out of range."""
+    settings = dict(policy.settings)
     for name, value in arguments.items():
         stored = _BACK.get(name, name)
-        if stored in _DEFAULTS:
-            policy.settings[stored] = value
+        if stored not in DEFAULTS:
+            continue
+        if isinstance(DEFAULTS[stored], list):
+            value = changed_list(settings.get(stored, []), value)
+        _check(context, name, stored, value)
+        settings[stored] = value
+    return settings
+
+
+def _check(context: Context, name: str, stored: str, value: Any) -> None:
+    smallest, largest = _RANGES.get(stored, (None, None))
+    number = value
+    if stored == "MaxInactivityTimeDeviceLock":
+        parts = re.fullmatch(r"(\d\d):(\d\d):(\d\d)", str(value))
+        number = (
+            sum(int(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else -1
+        )
+        smallest, largest = _LOCK_SECONDS
+    if smallest is None or largest is None or str(value).lower() == "unlimited":
+        return
+    if not str(number).isdigit() or not smallest <= int(number) <= largest:
+        raise context.invalid(
+            f"The value '{value}' of {name} isn't between {smallest} and {largest}.",
+            "Microsoft.Exchange.Data.DataValidationException",
+        )
+
+
+def _apply(context: Context, policy: MailboxPolicy, settings: dict[str, Any], arguments: dict[str, Any]) -> None:
+    policy.settings = settings
     if arguments.get("IsDefault") or arguments.get("IsDefaultPolicy"):
         for other in context.store.policies:
             other.is_default = other is policy
 
 
 def _new(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
-    name = str(arguments["Name"])
-    if any(policy.name.lower() == name.lower() for policy in context.store.policies):
-        raise context.invalid(
-            f"A policy named '{name}' exists already.",
-            "Microsoft.Exchange.Data.Directory.ADObjectAlreadyExistsException",
-        )
-    policy = MailboxPolicy(name)
-    with context.store.lock:
-        context.store.policies.append(policy)
-        _apply(context, policy, arguments)
+    store, name = context.store, arguments["Name"]
+    now = store.now()
+    policy = MailboxPolicy(name, created=now, changed=now)
+    settings = _wanted(context, policy, arguments)
+    with store.lock:
+        if any(other.name.lower() == name.lower() for other in store.policies):
+            raise context.invalid(
+                f"The object '{name}' already exists.",
+                "Microsoft.Exchange.Data.Directory.ADObjectAlreadyExistsException",
+            )
+        store.policies.append(policy)
+        _apply(context, policy, settings, arguments)
     return iter([_item(context, policy)])
 
 
 def _set(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
-    policy = _find(context, str(arguments["Identity"]))
+    policy = _find(context, arguments["Identity"])
+    settings = _wanted(context, policy, arguments)
     with context.store.lock:
-        before = (dict(policy.settings), policy.is_default, policy.name)
-        _apply(context, policy, arguments)
-        if arguments.get("Name"):
-            policy.name = str(arguments["Name"])
+        before = (policy.settings, policy.is_default, policy.name)
+        _apply(context, policy, settings, arguments)
+        policy.name = arguments.get("Name") or policy.name
         if (policy.settings, policy.is_default, policy.name) == before:
             context.unchanged(policy.name)
+        else:
+            policy.changed = context.store.now()
+            for mailbox in context.store.mailboxes.values():
+                if mailbox.policy == before[2]:
+                    mailbox.policy = policy.name
     return iter(())
 
 
 def _remove(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Output]:
-    policy = _find(context, str(arguments["Identity"]))
+    policy = _find(context, arguments["Identity"])
     if policy.is_default and not arguments.get("Force"):
         raise context.invalid(
-            f"The policy '{policy.name}' is the default policy and cannot be removed.",
+            f"The policy '{policy.name}' is the default policy and can't be removed without Force.",
             "System.InvalidOperationException",
         )
     with context.store.lock:
@@ -169,7 +167,7 @@ def _remove(context: Context, arguments: dict[str, Any]) -> Iterator[Item | Outp
     return iter(())
 
 
-for _verb, _run, _own, _needed in (("New", _new, "Name", "Name"), ("Set", _set, "Identity Name", "Identity")):
+for _verb, _run, _own, _needed in (("New", _new, "Name:id", "Name"), ("Set", _set, "Identity:id Name", "Identity")):
     cmdlet(
         f"{_verb}-ActiveSyncMailboxPolicy",
         parameters=f"{_own} {_ACTIVE_SYNC} IsDefaultPolicy:bool IsDefault:bool@2013 DomainController",
@@ -187,7 +185,7 @@ for _verb, _run, _own, _needed in (("New", _new, "Name", "Name"), ("Set", _set, 
 cmdlet(
     "Remove-ActiveSyncMailboxPolicy",
     "Remove-MobileDeviceMailboxPolicy",
-    parameters="Identity Force:switch DomainController",
+    parameters="Identity:id Force:switch DomainController",
     class_name=f"{_TASKS}.RemoveMobileMailboxPolicy",
     required="Identity",
     confirms=True,

@@ -1,0 +1,131 @@
+"""A directory tenant's data: people, a group, licences, managed devices, made from the Exchange organisations it has.
+
+What graph.py tells of it is documented there. About six phones in ten have a record, most with their ActiveSync id.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import random
+import re
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.exchange.objects import Device, Mailbox
+from lab.exchange.store import Store
+
+UNSET_DATE = "0001-01-01T00:00:00Z"
+NO_DEADLINE = "9999-12-31T23:59:59Z"
+# Service plans (exchange.md 7.4). INTUNE_O365 is not Intune, and most people have it.
+INTUNE_A = "c1ec4a95-1f05-45b3-a911-aa3fa01094f5"
+INTUNE_O365 = "882e1d05-acd1-4ccb-8708-6ee03664b117"
+EMS = "efccb6f7-5641-4e0e-bd10-b4976e1bf68e"
+_COMPLIANCE: tuple[tuple[str, int], ...] = (
+    ("compliant", 70), ("noncompliant", 15), ("inGracePeriod", 5), ("unknown", 5), ("configManager", 5),
+)  # fmt: skip
+# The application permissions that the product's application has, unless somebody takes one away.
+PERMISSIONS = frozenset(
+    {
+        "DeviceManagementManagedDevices.Read.All",
+        "DeviceManagementServiceConfig.Read.All",
+        "GroupMember.Read.All",
+        "User.Read.All",
+    }
+)
+
+
+@dataclass
+class Tenant:
+    """One directory tenant. Hold `lock` while reading or changing."""
+
+    name: str
+    id: str
+    client_id: str
+    client_secret: str
+    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokens: dict[str, float] = field(default_factory=dict)
+    permissions: frozenset[str] = PERMISSIONS
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    # Throttle the next n requests with this Retry-After.
+    throttle_next: int = 0
+    retry_after: str = "2.128"
+
+
+def populate(tenant: Tenant, store: Store, seed: int) -> None:
+    """Users for all mailboxes, a group of everyone, and records for about six in ten phones."""
+    chance = random.Random(f"graph/{seed}/{store.domain}")
+    members: list[str] = []
+    with tenant.lock:
+        for mailbox in store.mailboxes.values():
+            user = _user(store, mailbox)
+            tenant.users[user["id"]] = user
+            members.append(user["id"])
+        group_id = str(uuid.uuid5(store.guid, "everyone"))
+        name = f"{store.name} mobile users"
+        tenant.groups[group_id] = {"id": group_id, "displayName": name, "_members": members}
+        for device in store.devices.values():
+            if device.client_type == "EAS" and chance.random() < 0.6:
+                record = managed_device(device, chance)
+                tenant.devices[record["id"]] = record
+
+
+def _user(store: Store, mailbox: Mailbox) -> dict[str, Any]:
+    given, _, family = mailbox.display_name.partition(" ")
+    licensed = mailbox.guid.int % 20 != 0  # one in twenty has no Intune licence
+    return {
+        "id": str(uuid.uuid5(mailbox.guid, "user")), "displayName": mailbox.display_name, "givenName": given,
+        "surname": family, "userPrincipalName": mailbox.upn, "mail": mailbox.smtp, "accountEnabled": True,
+        "userType": "Member",
+        "proxyAddresses": [f"SMTP:{mailbox.smtp}", *(f"smtp:{alias}" for alias in mailbox.aliases)],
+        "businessPhones": [], "jobTitle": None, "mobilePhone": None, "officeLocation": None, "preferredLanguage": None,
+        "onPremisesSamAccountName": mailbox.sam, "onPremisesDomainName": mailbox.domain,
+        "onPremisesUserPrincipalName": mailbox.upn, "onPremisesSecurityIdentifier": mailbox.sid,
+        "onPremisesImmutableId": base64.b64encode(mailbox.guid.bytes_le).decode(),
+        "onPremisesDistinguishedName": mailbox.dn, "onPremisesSyncEnabled": True,
+        "_licences": [_licence(with_intune=licensed)], "_organization": store.name,
+    }  # fmt: skip
+
+
+def _licence(*, with_intune: bool) -> dict[str, Any]:
+    """A licence counts by its plans: the plan may be switched off within it."""
+    plans = ((INTUNE_A, "INTUNE_A", "Success" if with_intune else "Disabled"),
+             (INTUNE_O365, "INTUNE_O365", "PendingActivation"))  # fmt: skip
+    return {
+        "id": f"{EMS}-lab",
+        "skuId": EMS,
+        "skuPartNumber": "EMS",
+        "servicePlans": [
+            {"servicePlanId": plan, "servicePlanName": name, "provisioningStatus": status, "appliesTo": "User"}
+            for plan, name, status in plans
+        ],
+    }
+
+
+def managed_device(device: Device, chance: random.Random) -> dict[str, Any]:
+    """The Intune record of a phone."""
+    mailbox = device.mailbox
+    labels, weights = zip(*_COMPLIANCE, strict=True)
+    state = chance.choices(labels, weights)[0]
+    activated = chance.random() < 0.9
+    enrolled = f"{device.first_sync.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    is_serial = device.device_id.startswith("Appl")
+    return {
+        "id": str(uuid.uuid5(device.guid, "managed")), "userId": str(uuid.uuid5(mailbox.guid, "user")),
+        "deviceName": f"{mailbox.sam}_{device.device_type}", "userPrincipalName": mailbox.upn,
+        "emailAddress": mailbox.smtp, "userDisplayName": mailbox.display_name,
+        "operatingSystem": device.os.split(" ")[0], "osVersion": (re.findall(r"[\d.]+", device.os) or [""])[0],
+        "model": device.model, "manufacturer": "",
+        "serialNumber": device.device_id[4:] if is_serial else f"SN{device.guid.hex[:10].upper()}",
+        "imei": device.imei, "easActivated": activated, "easDeviceId": device.device_id if activated else "",
+        "easActivationDateTime": enrolled if activated else UNSET_DATE, "azureADRegistered": True,
+        "azureADDeviceId": str(uuid.uuid5(device.guid, "aad")), "deviceRegistrationState": "registered",
+        "complianceState": state, "complianceGracePeriodExpirationDateTime": NO_DEADLINE, "managementAgent": "mdm",
+        "exchangeAccessState": "none", "exchangeAccessStateReason": "none",
+        "exchangeLastSuccessfulSyncDateTime": UNSET_DATE, "lastSyncDateTime": enrolled, "enrolledDateTime": enrolled,
+        "jailBroken": "Unknown", "ethernetMacAddress": device.guid.hex[:12].upper(), "iccid": "",
+    }  # fmt: skip
