@@ -10,7 +10,9 @@ from django_htmx.http import HttpResponseClientRefresh
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseBase:
+    def handle_no_permission(  # type: ignore[override]  # the superclass says redirect, Django takes any response
+        self, request: HttpRequest, view_func: Any
+    ) -> HttpResponseBase:
         """A part of a page that asks for news after the session ended gets the whole page loaded, hence the sign-in.
 
         A redirect would be followed by the script, and the sign-in page would land in the middle of the page.

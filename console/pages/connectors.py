@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from connectors.models import Connector, ConnectorStatus
@@ -100,7 +101,22 @@ def live(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     seen = watch(found, run)
     if seen.token == request.GET.get("seen"):
         return render(request, "pages/connector_live.html", {"connector": found, "run": run, "watch": seen})
+    if run is not None and not seen.is_on:
+        _message_of_the_end(request, run)
     return render(request, "pages/connector_moved.html", _context(request, found))
+
+
+def _message_of_the_end(request: HttpRequest, run: SyncRun) -> None:
+    """Takes the place of the message that the run was asked for."""
+    words = {"kind": run.get_kind_display(), "status": run.get_status_display()}
+    if run.status == SyncRun.Status.SUCCEEDED:
+        count = run.observed
+        text = ngettext(
+            "%(kind)s: %(status)s, %(count)d device read.", "%(kind)s: %(status)s, %(count)d devices read.", count
+        )
+        messages.success(request, text % {**words, "count": count})
+    else:
+        messages.warning(request, _("%(kind)s: %(status)s.") % words)
 
 
 def _context(request: HttpRequest, found: Connector) -> dict[str, Any]:

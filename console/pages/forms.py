@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from django import forms
@@ -26,12 +25,12 @@ class ScheduleForm(forms.Form):
     )
 
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
-        initial: dict[str, int | bool | datetime.time] = {
+        kwargs["initial"] = {
             "is_enabled": connector.is_enabled,
             "quick_sync_minutes": connector.quick_sync_minutes,
             "full_sync_time": connector.full_sync_time,
         }
-        super().__init__(*args, initial=initial, **kwargs)
+        super().__init__(*args, **kwargs)
         # An interval set elsewhere (a command, an import) stays choosable.
         choices = sorted({*INTERVALS, connector.quick_sync_minutes})
         self.fields["quick_sync_minutes"].choices = [(n, minutes(n)) for n in choices]  # type: ignore[attr-defined]
