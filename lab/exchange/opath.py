@@ -150,7 +150,7 @@ class _Parser:
 def _compare(name: str, operator: str, wanted: Any) -> Predicate:
     def test(get: Getter) -> bool:
         value = get(name)
-        values = value if isinstance(value, list) else [value]
+        values = (value or [None]) if isinstance(value, list) else [value]
         if operator == "-ne":
             return not any(_matches("-eq", item, wanted) for item in values)
         if operator == "-notlike":
