@@ -16,7 +16,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from connectors.models import Connector, ConnectorStatus
 from connectors.selectors import connectors_for, tenants_for
@@ -184,12 +184,13 @@ def _said(asked: SyncRequest, kind: str) -> str:
     return _("Quick sync requested.")
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def schedule(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """When the connector syncs by itself."""
     found = _connector(request, public_id)
     require(request.user, Action.SCHEDULE, found.organization.tenant)
-    form = ScheduleForm(request.POST or None, connector=found)
-    if request.method == "POST" and form.is_valid():
+    form = ScheduleForm(request.POST if request.method == "POST" else None, connector=found)
+    if form.is_valid():
         schedule_change(connector=found, actor=actor_of(request.user), **form.cleaned_data)
         messages.success(request, _("The schedule was changed."))
         return redirect("connector", public_id=public_id)

@@ -1,0 +1,150 @@
+"""Signing in and out, the language, the password: what works, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.test import Client
+from django.urls import NoReverseMatch, reverse
+
+from tests.console.conftest import Scene
+from tests.factories import PASSWORD, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _no_attempts_yet() -> None:
+    cache.clear()
+
+
+def sign_in(client: Client, name: str, password: str, **more: str):
+    return client.post(reverse("account_login"), {"login": name, "password": password, **more})
+
+
+class TestSignIn:
+    def test_it_leads_home(self, client: Client) -> None:
+        UserFactory(username="ada")
+        answer = sign_in(client, "ada", PASSWORD)
+        assert (answer.status_code, answer.url) == (302, "/")
+        assert client.get("/").status_code == 200
+
+    def test_it_leads_to_where_the_person_wanted_to_go(self, client: Client) -> None:
+        UserFactory(username="ada")
+        assert sign_in(client, "ada", PASSWORD, next="/connectors/").url == "/connectors/"
+
+    def test_it_leads_to_no_other_site(self, client: Client) -> None:
+        UserFactory(username="ada")
+        assert sign_in(client, "ada", PASSWORD, next="https://evil.example/").url == "/"
+
+    @pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD)], ids=["password", "name"])
+    def test_a_mistake_gets_the_same_words_whatever_was_wrong(self, client: Client, name: str, password: str) -> None:
+        UserFactory(username="ada")
+        answer = sign_in(client, name, password)
+        assert answer.status_code == 200
+        page = answer.content.decode()
+        assert 'role="alert"' in page
+        assert "The username and/or password you specified are not correct." in page
+
+    def test_a_name_tried_too_often_is_held_back_even_with_the_right_password(self, client: Client) -> None:
+        UserFactory(username="ada")
+        for _attempt in range(5):
+            sign_in(client, "ada", "wrong")
+        answer = sign_in(client, "ada", PASSWORD)
+        assert answer.status_code == 200
+        assert "Too many failed login attempts" in answer.content.decode()
+        assert client.get("/").status_code == 302
+
+    def test_an_address_that_tries_too_often_gets_the_page_that_says_so(self, client: Client) -> None:
+        for attempt in range(31):
+            answer = sign_in(client, f"name{attempt}", "wrong")
+        assert answer.status_code == 429
+        assert "Too many attempts" in answer.content.decode()
+        assert "Wait five minutes" in answer.content.decode()
+
+    def test_the_session_ends_with_the_browser(self, client: Client) -> None:
+        UserFactory(username="ada")
+        sign_in(client, "ada", PASSWORD)
+        assert client.cookies[settings.SESSION_COOKIE_NAME]["max-age"] == ""
+        assert client.cookies[settings.SESSION_COOKIE_NAME]["httponly"]
+
+    def test_an_account_that_is_switched_off_is_told(self, client: Client) -> None:
+        UserFactory(username="ada", is_active=False)
+        answer = client.post(reverse("account_login"), {"login": "ada", "password": PASSWORD}, follow=True)
+        assert "switched off" in answer.content.decode()
+
+    def test_nobody_makes_an_account_by_themselves(self, client: Client) -> None:
+        answer = client.post(reverse("account_signup"), {"username": "eve", "password1": PASSWORD})
+        assert "Accounts are made by an administrator" in answer.content.decode()
+
+    @pytest.mark.parametrize("name", ["account_email", "account_reset_password", "account_confirm_email"])
+    def test_parts_of_the_library_that_need_mail_are_not_there(self, name: str) -> None:
+        with pytest.raises(NoReverseMatch):
+            reverse(name)
+
+
+def test_sign_out_takes_a_press_of_a_button(scene: Scene) -> None:
+    browser = scene.client("reader")
+    assert "Sign out?" in browser.get(reverse("account_logout")).content.decode()
+    assert browser.get("/").status_code == 200
+    browser.post(reverse("account_logout"))
+    assert browser.get("/").status_code == 302
+
+
+class TestPassword:
+    def change(self, browser: Client, old: str, new: str):
+        return browser.post(
+            reverse("account_change_password"), {"oldpassword": old, "password1": new, "password2": new}, follow=True
+        )
+
+    def test_it_is_changed_and_the_person_stays_signed_in(self, scene: Scene) -> None:
+        browser = scene.client("reader")
+        answer = self.change(browser, PASSWORD, "another-long-password")
+        assert answer.redirect_chain == [("/", 302)]
+        assert "Password successfully changed" in answer.content.decode()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ("wrong", "another-long-password", "current password"),
+            (PASSWORD, "short", "at least 12 characters"),
+            (PASSWORD, "password1234", "too common"),
+        ],
+    )
+    def test_a_mistake_is_named_beside_its_field(self, scene: Scene, old: str, new: str, words: str) -> None:
+        answer = self.change(scene.client("reader"), old, new)
+        assert words in answer.content.decode()
+        assert 'aria-invalid="true"' in answer.content.decode()
+
+
+class TestLanguage:
+    def switch(self, browser: Client, code: str, target: str = "/connectors/"):
+        return browser.post(reverse("language"), {"language": code, "next": target})
+
+    def test_the_page_comes_back_in_it(self, scene: Scene) -> None:
+        browser = scene.client("reader")
+        assert self.switch(browser, "zh-hant").url == "/connectors/"
+        assert '<html lang="zh-hant">' in browser.get("/connectors/").content.decode()
+
+    def test_it_follows_the_person_to_another_browser(self, scene: Scene) -> None:
+        self.switch(scene.client("reader"), "zh-hant")
+        other = Client()
+        sign_in(other, "reader", PASSWORD)
+        assert '<html lang="zh-hant">' in other.get("/").content.decode()
+
+    def test_before_sign_in_the_browser_keeps_it(self, client: Client) -> None:
+        self.switch(client, "zh-hant", reverse("account_login"))
+        assert '<html lang="zh-hant">' in client.get(reverse("account_login")).content.decode()
+
+    def test_the_browsers_wish_counts_until_then(self, client: Client) -> None:
+        page = client.get(reverse("account_login"), headers={"Accept-Language": "zh-TW,zh;q=0.9"})
+        assert '<html lang="zh-hant">' in page.content.decode()
+
+    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", ""])
+    def test_it_leads_to_no_other_site(self, client: Client, target: str) -> None:
+        assert self.switch(client, "en", target).url == "/"
+
+    @pytest.mark.parametrize("code", ["", "de", "../../etc"])
+    def test_an_unknown_language_is_refused(self, client: Client, code: str) -> None:
+        assert self.switch(client, code).status_code == 400

@@ -1,0 +1,154 @@
+"""Who may do what: the table itself, and every address of the console held to it."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.urls import URLPattern, get_resolver, reverse
+
+from console.accounts.models import Role
+from console.accounts.permissions import ALLOWED, Action, actions_in, require
+from tests.console.conftest import Scene
+from tests.factories import DeviceFactory, MembershipFactory, RunFactory, TenantFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+TABLE = {
+    # role: view, sync, cancel, schedule
+    Role.READER: (True, False, False, False),
+    Role.OPERATOR: (True, True, True, False),
+    Role.ADMINISTRATOR: (True, True, True, True),
+}
+
+
+def test_the_table_is_this_one() -> None:
+    actions = (Action.VIEW, Action.SYNC, Action.CANCEL, Action.SCHEDULE)
+    assert set(ALLOWED) == set(Role) == set(TABLE)
+    assert set(actions) == set(Action)
+    assert {role: tuple(action in ALLOWED[role] for action in actions) for role in ALLOWED} == TABLE
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_counts_in_its_tenant_only(role: Role) -> None:
+    membership = MembershipFactory(role=role)
+    assert actions_in(membership.user, membership.tenant) == ALLOWED[role]
+    assert actions_in(membership.user, TenantFactory()) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        pytest.param(lambda: UserFactory(is_superuser=True), frozenset(Action), id="superuser: everything"),
+        pytest.param(UserFactory, frozenset(), id="no role: nothing"),
+        pytest.param(AnonymousUser, frozenset(), id="not signed in: nothing"),
+        pytest.param(lambda: UserFactory(is_superuser=True, is_active=False), frozenset(), id="switched off: nothing"),
+    ],
+)
+def test_people_without_a_role(make, expected: frozenset[Action]) -> None:
+    assert actions_in(make(), TenantFactory()) == expected
+
+
+def test_a_role_that_this_version_does_not_know_allows_nothing() -> None:
+    membership = MembershipFactory(role="auditor")
+    assert actions_in(membership.user, membership.tenant) == frozenset()
+
+
+def test_a_hidden_tenant_does_not_exist_and_a_role_too_small_is_refused() -> None:
+    membership = MembershipFactory(role=Role.READER)
+    assert require(membership.user, Action.VIEW, membership.tenant) == ALLOWED[Role.READER]
+    with pytest.raises(PermissionDenied):
+        require(membership.user, Action.SYNC, membership.tenant)
+    with pytest.raises(Http404):
+        require(membership.user, Action.SYNC, TenantFactory())
+
+
+# --- every address ----------------------------------------------------------------------------------------------
+
+# What each address does when the connector's tenant is the person's: method, and the smallest role that may.
+TENANT_ADDRESSES = {
+    "connector": ("get", Role.READER),
+    "connector_live": ("get", Role.READER),
+    "connector_runs": ("get", Role.READER),
+    "connector_sync": ("post", Role.OPERATOR),
+    "connector_schedule": ("post", Role.ADMINISTRATOR),
+    "run": ("get", Role.READER),
+    "run_live": ("get", Role.READER),
+    "run_cancel": ("post", Role.OPERATOR),
+    "device": ("get", Role.READER),
+}
+OWN_ADDRESSES = {"home", "tenants", "connectors", "devices", "account_change_password", "account_logout"}
+OPEN_ADDRESSES = {"language", "account_login", "account_inactive", "account_signup"}
+BODY = {"kind": "fullSync", "is_enabled": "on", "quick_sync_minutes": "60", "full_sync_time": "03:00"}
+ORDER = [Role.READER, Role.OPERATOR, Role.ADMINISTRATOR]
+
+
+def _names() -> set[str]:
+    return {str(p.name) for p in get_resolver().url_patterns if isinstance(p, URLPattern)}
+
+
+def _address(name: str, scene: Scene) -> str:
+    if name == "device":
+        return reverse(name, args=[DeviceFactory(organization=scene.connector.organization).public_id])
+    if name.startswith("run"):
+        return reverse(name, args=[RunFactory(connector=scene.connector, running=True).public_id])
+    return reverse(name, args=[scene.connector.public_id])
+
+
+def test_no_address_is_missing_from_these_tables() -> None:
+    assert _names() - set(TENANT_ADDRESSES) - OWN_ADDRESSES - OPEN_ADDRESSES == set()
+
+
+@pytest.mark.parametrize("name", sorted(TENANT_ADDRESSES))
+@pytest.mark.parametrize("script", [False, True], ids=["page", "htmx"])
+def test_another_tenants_administrator_finds_nothing(scene: Scene, name: str, script: bool) -> None:
+    if name not in _names():
+        pytest.skip(f"{name} is not an address of this version")
+    method, _smallest = TENANT_ADDRESSES[name]
+    headers = {"HX-Request": "true"} if script else {}
+    browser = scene.client("stranger")
+    answer = getattr(browser, method)(_address(name, scene), BODY, headers=headers)
+    if name.endswith("_live") and not script:
+        # Without the script these lead to the page, which is not there either.
+        answer = browser.get(answer.url)
+    assert answer.status_code == 404
+    assert "Contoso" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("name", sorted(TENANT_ADDRESSES))
+@pytest.mark.parametrize("role", ORDER)
+def test_a_role_may_what_the_table_says(scene: Scene, name: str, role: Role) -> None:
+    if name not in _names():
+        pytest.skip(f"{name} is not an address of this version")
+    method, smallest = TENANT_ADDRESSES[name]
+    answer = getattr(scene.client(role.value), method)(_address(name, scene), BODY, headers={"HX-Request": "true"})
+    if ORDER.index(role) >= ORDER.index(smallest):
+        assert answer.status_code in (200, 302)
+    else:
+        assert answer.status_code == 403
+        assert "Your role does not allow this" in answer.content.decode()
+
+
+@pytest.mark.parametrize("name", sorted(set(TENANT_ADDRESSES) | OWN_ADDRESSES - {"account_logout"}))
+@pytest.mark.parametrize("who", ["nobody", "disabled"])
+def test_without_a_valid_sign_in_there_is_the_sign_in_page(scene: Scene, name: str, who: str) -> None:
+    if name not in _names():
+        pytest.skip(f"{name} is not an address of this version")
+    address = _address(name, scene) if name in TENANT_ADDRESSES else reverse(name)
+    method = TENANT_ADDRESSES.get(name, ("get",))[0]
+    answer = getattr(scene.client(who), method)(address)
+    assert answer.status_code == 302
+    assert answer.url.startswith(f"{reverse('account_login')}?next=")
+
+
+def test_a_part_of_a_page_that_lost_its_session_loads_the_whole_page(scene: Scene) -> None:
+    answer = scene.client("nobody").get(_address("connector_live", scene), headers={"HX-Request": "true"})
+    assert answer.status_code == 200
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize("name", ["connector_sync", "run_cancel"])
+def test_actions_take_no_get(scene: Scene, name: str) -> None:
+    assert scene.client("administrator").get(_address(name, scene)).status_code == 405
