@@ -93,7 +93,7 @@ class ConnectorFactory(Rows):
     last_successful_sync_at = LazyFunction(lambda: timezone.now() - datetime.timedelta(minutes=1))
     last_full_sync_at = SelfAttribute("last_successful_sync_at")
 
-    @post_generation
+    @post_generation  # type: ignore[untyped-decorator]
     def servers(self: Any, create, extracted, **kwargs):
         names = extracted if extracted is not None else ("ex01.contoso.lab", "ex02.contoso.lab")
         for priority, fqdn in enumerate(names):
