@@ -16,7 +16,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def _settle(**_: Any) -> None:
     """What is loaded by now stays for ever: the collector need not walk it again in the middle of each sync."""
     gc.collect()

@@ -171,7 +171,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Seconds. A broker that drops packets must not hold up the page that asks for a sync. (Over a unix socket the
     # first does not apply; kombu leaves it out.) Longer than any poll of a worker, which are of one second.
     "socket_connect_timeout": 3,
-    "socket_timeout": 10,
+    "socket_timeout": 5,
     "socket_keepalive": True,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -285,6 +285,10 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.str("GATEHOUSE_LOG_LEVEL", default="INFO")},
     "loggers": {
         name: {"level": "WARNING"}
-        for name in ("pypsrp", "psrpcore", "spnego", "urllib3", "requests", "httpx", "httpcore", "kombu", "celery.beat")
+        for name in (
+            *("pypsrp", "psrpcore", "spnego", "urllib3", "requests", "httpx", "httpcore", "kombu", "celery.beat"),
+            # Two lines for every tick; what a sync did is in its run's story.
+            *("celery.worker.strategy", "celery.app.trace"),
+        )
     },
 }
