@@ -18,8 +18,8 @@ from sync.models import RunEvent, SyncRun
 logger = logging.getLogger(__name__)
 
 RUN_TASK = "sync.run"
-# A page that presses the button waits for this: two quick tries, then the recovery tick does it.
-RETRY_POLICY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
+# A page that presses the button waits for this: one more try, then the recovery tick does it.
+RETRY_POLICY = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
 UNREACHABLE = "queue_unreachable"
 
 

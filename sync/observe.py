@@ -34,7 +34,8 @@ BATCH_SECONDS = 1.0
 
 
 def phase_begin(lease: Lease, phase: str) -> None:
-    """Put the phase on the run's row and in its story. Raises LeaseLostError."""
+    """Put the phase on the run's row and in its story. Raises LeaseLostError; CanceledError when someone asked for it,
+    so that no phase begins after that."""
     with lease.guard() as run:
         run.phase = phase
         if phase == SyncRun.Phase.DEVICES:
@@ -46,6 +47,8 @@ def phase_begin(lease: Lease, phase: str) -> None:
                 ).count()
         run.save(update_fields=["phase", "devices_started_at", "expected"])
         note(run.pk, "phase", phase=phase)
+    if lease.should_stop():
+        raise CanceledError
 
 
 def organization_observe(*, client: ExchangeClient, connector: Connector, lease: Lease) -> None:

@@ -43,8 +43,8 @@ def runs_recover() -> int:
         queued_at__lt=Now() - JUST_MADE,
     )
     owing = SyncRun.objects.filter(then_full__isnull=False).exclude(status__in=SyncRun.ACTIVE)
-    touched = sum(_each(run, _take_up_again) for run in lost)
-    touched += sum(_each(run, _offer_again) for run in waiting.select_related("connector"))
+    touched = sum(_each(run, _offer_again) for run in waiting.select_related("connector"))
+    touched += sum(_each(run, _take_up_again) for run in lost)  # after those that wait: it offers them itself
     touched += sum(_each(run, _promise_keep) for run in owing)
     return touched
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models.functions import Now
 
 from connectors.exchange.client import ExchangeClient
 from connectors.exchange.errors import (
@@ -193,9 +192,13 @@ def _succeed(walk: _Walk) -> str:
     with walk.lease.guard() as run:
         run_succeed(run)
         # From here to the next run's start, a quick sync looks back to where this run began.
-        reached = {"last_successful_sync_at": Now(), "last_error_code": "", "synced_until": run.started_at}
+        reached = {
+            "last_successful_sync_at": run.finished_at,
+            "last_error_code": "",
+            "synced_until": run.started_at,
+        }
         if run.kind == SyncRun.Kind.FULL:
-            reached["last_full_sync_at"] = Now()
+            reached["last_full_sync_at"] = run.finished_at
         Connector.objects.filter(pk=run.connector_id).update(**reached)
     return SyncRun.Status.SUCCEEDED
 

@@ -59,7 +59,8 @@ class Progress:
 def run_progress(run: SyncRun, now: datetime.datetime | None = None) -> Progress:
     """Reckoned from the row alone. Rate over the time of the device listing so far."""
     now = now or timezone.now()
-    elapsed = ((run.finished_at or now) - run.started_at).total_seconds() if run.started_at else None
+    # The row's times are the database's; a console whose clock is behind must not show a time before the start.
+    elapsed = max(0.0, ((run.finished_at or now) - run.started_at).total_seconds()) if run.started_at else None
     since = run.devices_started_at
     seconds = ((run.finished_at or now) - since).total_seconds() if since else 0.0
     rate = run.observed / seconds if seconds > 0 and run.observed else None
