@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -118,4 +119,10 @@ def value_of(element: ElementTree.Element) -> Any:
         return [value_of(entry) for entry in entries]
     if element.tag == "Obj":
         return element.findtext("ToString")
-    return element.text or ""
+    return unescaped(element.text or "")
+
+
+def unescaped(text: str) -> str:
+    """Without PSRP's _xHHHH_, whose units are UTF-16's."""
+    units = re.sub("_x([0-9A-F]{4})_", lambda match: chr(int(match[1], 16)), text)
+    return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
