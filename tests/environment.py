@@ -21,6 +21,7 @@ def _own_home() -> None:
     home = tempfile.mkdtemp(prefix="gatehouse-test-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["GATEHOUSE_HOME"] = home
+    os.mkdir(os.path.join(home, "static"))  # empty: the tests serve static files from where they are written
 
 
 def _own_redis_database() -> None:
