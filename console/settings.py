@@ -220,7 +220,10 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False  # a session ends with the browser
-ACCOUNT_FORMS = {"login": "console.accounts.forms.SignInForm"}
+ACCOUNT_FORMS = {
+    "login": "console.accounts.forms.SignInForm",
+    "change_password": "console.accounts.forms.PasswordForm",
+}
 ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 
 REST_FRAMEWORK = {
