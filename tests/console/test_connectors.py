@@ -274,7 +274,10 @@ class TestPage:
         assert [name for name in hidden if f'id="{name}"' in html] == []
 
     def test_a_failure_says_what_happened_what_was_not_lost_and_what_to_do(self, scene: Scene) -> None:
+        long_ago = timezone.now() - datetime.timedelta(hours=1)
+        RunFactory(connector=scene.connector, failed=True, queued_at=long_ago)
         RunFactory.create_batch(2, connector=scene.connector, failed=True, queued_at=timezone.now())
+        RunFactory(connector=scene.connector, status=SyncRun.Status.CANCELED, queued_at=timezone.now())
         html = page(scene.client("reader"), "connector", scene.connector)
         words = text_of(html)
         assert "The server refuses the connection" in words
