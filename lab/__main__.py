@@ -57,9 +57,7 @@ def main() -> None:
     old = str(previous.get("control", "")).split("/")
     control = Control(world, token=old[3] if len(old) > 4 else "", port=_port(old))
     try:
-        for specification in specifications:
-            world.add(specification)
-        world.start_graph()
+        _fill(world, specifications)
         control.service.start()
         path = world.write_state(control.url)
         devices = sum(len(o.store.devices) for o in world.organizations)
@@ -69,6 +67,15 @@ def main() -> None:
         # Connections are daemon threads; nothing here has anything to save.
         world.stop()
     sys.exit(0)
+
+
+def _fill(world: World, specifications: list[OrganizationSpec]) -> None:
+    try:
+        for specification in specifications:
+            world.add(specification)
+        world.start_graph()
+    except (ValueError, OSError, KdcError) as error:
+        raise SystemExit(f"lab: {error}") from None
 
 
 def _port(parts: list[str]) -> int:

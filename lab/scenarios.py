@@ -9,6 +9,7 @@ from lab.exchange.auth import ALL_SCHEMES
 from lab.exchange.versions import VERSIONS
 
 DEFAULT_DEVICES = 300
+_DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class OrganizationSpec:
             raise ValueError("devices: 0 to 2000000")
         if unknown := set(self.authentications) - set(ALL_SCHEMES):
             raise ValueError(f"authentications: {', '.join(unknown)} is none of {', '.join(ALL_SCHEMES)}")
-        return replace(self, tenant=self.tenant or self.name, domain=(self.domain or f"{slug}.lab").lower())
+        domain = (self.domain or f"{slug}.lab").lower()
+        if not _DOMAIN.fullmatch(domain):
+            raise ValueError(f"domain: {domain!r} is no domain name like contoso.lab")
+        return replace(self, tenant=self.tenant or self.name, domain=domain)
 
 
 DEFAULTS = (

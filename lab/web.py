@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,7 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(length),
             split.path,
         )
-        reply = type(self).answer(request)
+        try:
+            reply = type(self).answer(request)
+        except Exception as error:  # noqa: BLE001 - the outermost boundary of a request
+            traceback.print_exc()
+            reply = Reply(500, {"error": f"the lab itself failed: {error!r}", "remedy": "see what it printed"})
         body = b"" if reply.body is None else json.dumps(reply.body).encode()
         self.send_response(reply.status)
         if body:

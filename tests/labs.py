@@ -94,7 +94,7 @@ class Organization:
         return next(Account(**row) for row in self.row["accounts"] if row["role"] == role)
 
     def _call(self, method: str, path: str, body: Any = None, **query: Any) -> dict[str, Any]:
-        return self.lab.call(method, f"organizations/{urllib.parse.quote(self.name)}/{path}", body, **query)
+        return self.lab.call(method, f"organizations/{urllib.parse.quote(self.name, safe='')}/{path}", body, **query)
 
     def log(self, since: int = 0) -> list[dict[str, Any]]:
         """Commands run so far: number, at, server, account, cmdlet, parameters."""
@@ -142,6 +142,17 @@ class Organization:
     def mailboxes(self, **query: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._call("GET", "mailboxes", **query)["mailboxes"]
         return rows
+
+    def mailbox_change(self, mailbox: str, **body: Any) -> dict[str, Any]:
+        """allowed=, blocked=, active_sync_enabled=: as another administrator would set them."""
+        return self._call("PATCH", f"mailboxes/{urllib.parse.quote(mailbox, safe='')}", body)
+
+    def settings(self, **body: Any) -> dict[str, Any]:
+        """Change the organisation's ActiveSync settings, default_access_level= and so on; nothing: as they are."""
+        if body:
+            return self._call("PATCH", "", body)
+        found: dict[str, Any] = self._call("GET", "")["settings"]
+        return found
 
     def messages(self, mailbox: str) -> list[dict[str, Any]]:
         path = f"mailboxes/{urllib.parse.quote(mailbox, safe='')}/messages"

@@ -38,7 +38,7 @@ class Case:
     claim: Claim = CLAIM
 
 
-EVERYTHING = {"rules": (BLOCK, QUARANTINE, ALLOW), "default": "Block"}
+ALL = (BLOCK, QUARANTINE, ALLOW)
 CASES = {
     "2: ActiveSync off beats all else": Case("Disabled", "Unknown", enabled=False, allowed=("ApplA1",)),
     "3: the policy beats the blocked list": Case("Blocked", "Policy", provisioned=False, blocked=("ApplA1",)),
@@ -48,8 +48,10 @@ CASES = {
     "4: blocked beats allowed": Case("Blocked", "Individual", blocked=("ApplA1",), allowed=("ApplA1",)),
     "4: in any case": Case("Blocked", "Individual", blocked=("aPPLa1",)),
     "4: another's entry says nothing": Case("Allowed", "Global", blocked=("ApplA2", "ApplA")),
-    "5: a personal allow beats rules and default": Case("Allowed", "Individual", allowed=("ApplA1",), **EVERYTHING),
-    "6: a block rule beats the others": Case("Blocked", "DeviceRule", "iPhone (DeviceType)", **EVERYTHING),
+    "5: a personal allow beats rules and default": Case(
+        "Allowed", "Individual", allowed=("ApplA1",), rules=ALL, default="Block"),
+    "6: a block rule beats the others": Case(
+        "Blocked", "DeviceRule", "iPhone (DeviceType)", rules=ALL, default="Block"),
     "6: whatever the rules' order": Case(
         "Blocked", "DeviceRule", "iPhone (DeviceType)", rules=(ALLOW, QUARANTINE, BLOCK)),
     "7: a quarantine rule beats an allow rule": Case(

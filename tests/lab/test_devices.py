@@ -151,7 +151,10 @@ NOT_FILTERABLE = ("Identity", "Guid", "WhenChangedUTC", "IsManaged", "LastSucces
 
 @pytest.mark.parametrize("name", NOT_FILTERABLE)
 def test_not_filterable(reading: Session, name: str) -> None:
-    assert "not a recognized filterable property" in reading.run("Get-MobileDevice", Filter=f"{name} -eq 'x'").error.message
+    assert (
+        "not a recognized filterable property"
+        in reading.run("Get-MobileDevice", Filter=f"{name} -eq 'x'").error.message
+    )
 
 
 def test_2010_knows_no_client_type() -> None:

@@ -167,7 +167,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "identity of empty text": ("Get-MobileDevice", {"Identity": ""}, "ParameterArgumentTransformationError"),
     "an object instead of text": (
         "Get-MobileDeviceStatistics", {"Identity": {"DeviceId": "x"}}, "ParameterArgumentTransformationError"),
-    "a ResultSize that is no number": ("Get-MobileDevice", {"ResultSize": "all"}, "ParameterArgumentTransformationError"),
+    "a ResultSize that is no number": (
+        "Get-MobileDevice", {"ResultSize": "all"}, "ParameterArgumentTransformationError"),
     "a ResultSize below zero": ("Get-MobileDevice", {"ResultSize": -1}, "ParameterArgumentTransformationError"),
     "a ResultSize of null": ("Get-MobileDevice", {"ResultSize": None}, "ParameterArgumentTransformationError"),
     "text for a Boolean": (
@@ -218,7 +219,9 @@ def test_a_cmdlet_that_prompts_is_refused_without_confirm(name: str) -> None:
 
 def test_confirm_makes_any_writing_cmdlet_ask() -> None:
     one = session(devices=2)
-    assert one.run("Set-ActiveSyncOrganizationSettings", UserMailInsert="x", Confirm=True).error.reason == "HostException"
+    assert (
+        one.run("Set-ActiveSyncOrganizationSettings", UserMailInsert="x", Confirm=True).error.reason == "HostException"
+    )
     assert one.store.settings.user_mail_insert == ""
 
 

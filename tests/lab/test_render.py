@@ -93,7 +93,7 @@ def test_versions_at_the_full_level() -> None:
 CHILDREN = ["TN", "ToString", "Props"]
 KINDS = {"S", "B", "I32", "I64", "G", "DT", "Nil", "Obj"}
 # What stands behind N, and what else an element may have, in the real object.
-ATTRIBUTES = {"Obj": {"N", "RefId"}, **dict.fromkeys(KINDS - {"Obj"}, {"N"})}
+ATTRIBUTES = {kind: {"N", "RefId"} if kind == "Obj" else {"N"} for kind in KINDS}
 LISTINGS = (
     "Get-ActiveSyncDevice", "Get-CASMailbox", "Get-Mailbox", "Get-Recipient", "Get-ExchangeServer",
     "Get-ActiveSyncOrganizationSettings", "Get-ActiveSyncDeviceAccessRule", "Get-ActiveSyncMailboxPolicy",
@@ -125,7 +125,9 @@ def test_objects_are_written_as_the_real_one(name: str) -> None:
 
 def _check_references(element: ElementTree.Element) -> None:
     """RefIds and those of type names count from 0 for each object, and a TNRef names a TN that was before it."""
-    assert [node.get("RefId") for node in element.iter("Obj")] == [str(n) for n in range(len(list(element.iter("Obj"))))]
+    assert [node.get("RefId") for node in element.iter("Obj")] == [
+        str(n) for n in range(len(list(element.iter("Obj"))))
+    ]
     defined = [node.get("RefId") for node in element.iter("TN")]
     assert defined == [str(number) for number in range(len(defined))]
     assert {node.get("RefId") for node in element.iter("TNRef")} <= set(defined)
@@ -142,7 +144,15 @@ def _check_base(element: ElementTree.Element) -> None:
     }.items():
         assert kinds[name].tag == "DT"
         assert re.fullmatch(pattern, kinds[name].text or "")
-    for name in ("Identity", "Id", "DistinguishedName", "ExchangeVersion", "OrganizationId", "OriginatingServer", "Name"):
+    for name in (
+        "Identity",
+        "Id",
+        "DistinguishedName",
+        "ExchangeVersion",
+        "OrganizationId",
+        "OriginatingServer",
+        "Name",
+    ):
         assert kinds[name].tag == "S"
     assert (kinds["Guid"].tag, kinds["IsValid"].tag) == ("G", "B")
     assert kinds["ObjectState"].text == "Unchanged"
@@ -164,7 +174,19 @@ def test_psrpcore_reads_every_device(version: str, level: str) -> None:
 
 # --- texts ------------------------------------------------------------------------------------------------------
 
-TEXTS = (*people.ODD, "", " ", "a\nb\r\nc", "\x00\x1f\x7f\x9f", "]]>", "_X0041_", "_x", "\ufffe\uffff", "👩🏽‍💻", "\U0010ffff")
+TEXTS = (
+    *people.ODD,
+    "",
+    " ",
+    "a\nb\r\nc",
+    "\x00\x1f\x7f\x9f",
+    "]]>",
+    "_X0041_",
+    "_x",
+    "\ufffe\uffff",
+    "👩🏽‍💻",
+    "\U0010ffff",
+)
 
 
 @pytest.mark.parametrize("value", TEXTS, ids=[ascii(value) for value in TEXTS])

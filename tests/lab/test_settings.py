@@ -309,7 +309,9 @@ def test_policies_are_made_changed_and_removed() -> None:
     )  # fmt: skip
     assert one.run("Get-MobileDeviceMailboxPolicy", Identity="Default").row["IsDefault"] is False
     assert one.run("Set-MobileDeviceMailboxPolicy", Identity="Strict", IsDefault=True).warnings
-    assert "default policy" in one.run("Remove-MobileDeviceMailboxPolicy", Identity="Strict", Confirm=False).error.message
+    assert (
+        "default policy" in one.run("Remove-MobileDeviceMailboxPolicy", Identity="Strict", Confirm=False).error.message
+    )
     assert not one.run("Remove-MobileDeviceMailboxPolicy", Identity="Strict", Force=True, Confirm=False).errors
     assert one.run("Get-MobileDeviceMailboxPolicy").values("Name") == ["Default"]
 
