@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import pytest
 from pypsrp.complex_objects import PSInvocationState
 from pypsrp.exceptions import AuthenticationError, InvalidPSRPOperation, WinRMTransportError, WSManFaultError
-from pypsrp.powershell import PowerShell, RunspacePool
-from pypsrp.wsman import WSMan
+from pypsrp.powershell import PowerShell
 from requests import exceptions as requests_errors
 
-from tests.labs import VERSIONS, Account, Lab, Organization
+from tests.lab.remote import Options, ask, pool, run
+from tests.labs import VERSIONS, Lab
 
 pytestmark = pytest.mark.wire
-Options = dict[str, Any]
 
 SIGN_INS: dict[str, Options] = {
     "Basic, http": {"auth": "basic", "ssl": False, "encryption": "never"},
@@ -28,36 +24,6 @@ SIGN_INS: dict[str, Options] = {
     "Negotiate, http": {"auth": "negotiate", "ssl": False},
     "Negotiate, https": {"auth": "negotiate"},
 }
-
-
-@contextmanager
-def pool(
-    organization: Organization, account: Account | None = None, server: int = 0, **options: Any
-) -> Iterator[RunspacePool]:
-    place, who = organization.servers[server], account or organization.account()
-    arguments: Options = {"ssl": True, "auth": "basic", "username": who.user, "password": who.password} | options
-    if arguments["ssl"]:
-        arguments["cert_validation"] = organization.lab.ca
-    port = place.https_port if arguments["ssl"] else place.http_port
-    usual: Options = {"operation_timeout": 3, "read_timeout": 8, "connection_timeout": 5, "path": "PowerShell"}
-    wsman = WSMan(place.host, port=port, no_proxy=True, **(usual | arguments))
-    with wsman, RunspacePool(wsman, configuration_name="Microsoft.Exchange") as opened:
-        yield opened
-
-
-def run(opened: RunspacePool, name: str, /, *select: str, **parameters: Any) -> PowerShell:
-    shell = PowerShell(opened)
-    shell.add_cmdlet(name).add_parameters(parameters)
-    if select:
-        shell.add_cmdlet("Select-Object").add_parameter("Property", list(select))
-    shell.invoke()
-    return shell
-
-
-def ask(organization: Organization, name: str, /, *select: str, **parameters: Any) -> PowerShell:
-    with pool(organization) as opened:
-        run(opened, "Set-ADServerSettings", ViewEntireForest=True)
-        return run(opened, name, *select, **parameters)
 
 
 def devices_cmdlet(version: str) -> str:
