@@ -7,7 +7,7 @@ from allauth.account import views as account
 from django.urls import URLPattern, URLResolver, path
 
 from console.accounts.language import language
-from console.pages import connectors, home, runs, tenants
+from console.pages import connectors, devices, home, runs, tenants
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
@@ -21,6 +21,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<uuid:public_id>/", runs.run, name="run"),
     path("runs/<uuid:public_id>/live/", runs.live, name="run_live"),
     path("runs/<uuid:public_id>/cancel/", runs.cancel, name="run_cancel"),
+    path("devices/", devices.devices, name="devices"),
+    path("devices/<uuid:public_id>/", devices.device, name="device"),
     path("language/", language, name="language"),
     # Of the sign-in library only what is used: no sign-up, no mail addresses, no reset by mail.
     path("accounts/login/", account.login, name="account_login"),
