@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab.exchange import wsman_messages as messages
+from lab.exchange import wsman_refusals as refusals
 from lab.exchange.contract import Account, Engine, SessionState
-from lab.exchange.shell import RunningCommand, Shell, ShellError
+from lab.exchange.running import RunningCommand
+from lab.exchange.shell import Shell, ShellError
 from lab.exchange.streams import Batch, OutputQueue
 from lab.exchange.wsman_messages import Envelope, EnvelopeError, Fault
 from lab.faults import Faults
@@ -120,13 +121,9 @@ class WsManService:
     def _handler(self, envelope: Envelope) -> Callable[[Envelope, Caller], bytes]:
         handler = self._handlers.get(envelope.action)
         if handler is None:
-            raise Fault(
-                messages.ACTION_NOT_SUPPORTED,
-                "The WS-Management service does not support the action specified in the request.",
-                subcode="a:ActionNotSupported",
-            )
+            raise refusals.action_not_supported()
         if envelope.action != messages.GET and envelope.resource_uri != messages.EXCHANGE_URI:
-            raise _unknown_resource(envelope.resource_uri)
+            raise refusals.unknown_resource(envelope.resource_uri)
         return handler
 
     def expire(self) -> None:
@@ -166,64 +163,25 @@ class WsManService:
         with self._lock:
             mine = sum(1 for other in self._shells.values() if other.account.user == shell.account.user)
             if self._faults.take("too_many_shells", self.fqdn) or mine >= self.limits.shells_per_user:
-                raise self._too_many_shells(shell.protocol)
+                raise refusals.too_many_shells(self.fqdn, self.limits.shells_per_user, shell.protocol)
             if shell.id in self._shells:
                 raise EnvelopeError("a shell of this id is there already")
             self._shells[shell.id] = shell
         self.counts.add(shells=1)
 
-    def _too_many_shells(self, protocol: str) -> Fault:
-        """Exchange's texts (exchange.md 1.5). Which code carries the newer one on-premises is not known."""
-        number = self.limits.shells_per_user
-        if protocol == "2.1":
-            return Fault(
-                messages.QUOTA_MAX_SHELLS,
-                "The WS-Management service cannot process the request. This user is allowed a maximum of "
-                f"{number} concurrent shells, which has been exceeded. Close existing shells or raise the quota for "
-                "this user.",
-                subcode="w:QuotaLimit",
-            )
-        return Fault(
-            messages.ACCESS_DENIED,
-            f"[Server={self._machine},RequestId={uuid.uuid4()},TimeStamp={_timestamp()}] "
-            "[FailureCategory=AuthZ-AuthorizationException] Fail to create a runspace because you have exceeded the "
-            f"maximum number of connections allowed : {number} for the policy party : MaxConcurrency. "
-            "Please close existing runspace and try again.",
-            subcode="w:AccessDenied",
-        )
-
     def _shell(self, envelope: Envelope, caller: Caller, cmdlet: str = "") -> Shell:
         """The shell that a request selects. Raises Fault when it is not there any more, or somebody else's."""
         if envelope.shell_id is None:
-            raise self._shell_not_found("")
+            raise refusals.shell_not_found(self.fqdn, "", self._engine.protocol_version())
         shell = self._shells.get(envelope.shell_id)
         if shell is not None and (shell.is_idle or self._faults.take("shell_not_found", self.fqdn, cmdlet)):
             self._remove(shell)
             shell = None
         if shell is None:
-            raise self._shell_not_found(_upper(envelope.shell_id))
+            raise refusals.shell_not_found(self.fqdn, _upper(envelope.shell_id), self._engine.protocol_version())
         if shell.account.user != caller.account.user:
-            raise Fault(messages.ACCESS_DENIED, "Access is denied.", subcode="w:AccessDenied")
+            raise refusals.access_denied()
         return shell
-
-    def _shell_not_found(self, shell_id: str) -> Fault:
-        prefix = ""
-        if self._engine.protocol_version() != "2.1":
-            prefix = (
-                f"[ClientAccessServer={self._machine},BackEndServer={self.fqdn.lower()},RequestId={uuid.uuid4()},"
-                f"TimeStamp={_timestamp()}] [FailureCategory=WSMan-InvalidShellID] "
-            )
-        return Fault(
-            messages.UNEXPECTED_SELECTORS,
-            f"{prefix}The request for the Windows Remote Shell with ShellId {shell_id} failed because the shell was "
-            "not found on the server. Possible causes are: the specified ShellId is incorrect or the shell no longer "
-            "exists on the server. Provide the correct ShellId or create a new shell and retry the operation.",
-            subcode="w:InvalidSelectors",
-        )
-
-    @property
-    def _machine(self) -> str:
-        return self.fqdn.partition(".")[0].upper()
 
     def _remove(self, shell: Shell) -> None:
         with self._lock:
@@ -253,7 +211,7 @@ class WsManService:
             )
             body = f"<rsp:Shell>{fields}</rsp:Shell>"
         else:
-            raise _unknown_resource(envelope.resource_uri)
+            raise refusals.unknown_resource(envelope.resource_uri)
         return messages.answer(f"{messages.WST}/GetResponse", envelope.message_id, body)
 
     # Commands
@@ -267,13 +225,7 @@ class WsManService:
         shell = self._shell(envelope, caller)
         with shell.in_use():
             if shell.command_count >= self.limits.commands_per_shell:
-                raise Fault(
-                    messages.QUOTA_MAX_COMMANDS,
-                    "The WS-Management service cannot process the request. The maximum number of concurrent commands "
-                    "per shell has been exceeded. Retry your request later or raise the Maximum Commands per Shell "
-                    "quota.",
-                    subcode="w:QuotaLimit",
-                )
+                raise refusals.too_many_commands()
             command = shell.command(command_id, data)
         self.counts.add(commands=1)
         if command.name:
@@ -344,13 +296,7 @@ class WsManService:
             max_objects=at_most,
         )
         if fetched.answer is None:
-            raise Fault(
-                messages.OPERATION_TIMED_OUT,
-                "The WS-Management service cannot complete the operation within the time specified in "
-                "OperationTimeout.",
-                subcode="w:TimedOut",
-                is_senders=False,
-            )
+            raise refusals.timed_out()
         if fetched.batch is not None:
             self.counts.add(objects=fetched.batch.objects)
             if limit and fetched.batch.objects:
@@ -363,22 +309,8 @@ class WsManService:
     def _find(self, shell: Shell, command_id: uuid.UUID) -> RunningCommand:
         command = shell.find(command_id)
         if command is None:
-            raise Fault(
-                messages.UNEXPECTED_SELECTORS,
-                "The WS-Management service cannot process the request because the request contained invalid selectors "
-                f"for the resource: there is no command {_upper(command_id)}.",
-                subcode="w:InvalidSelectors",
-            )
+            raise refusals.no_such_command(_upper(command_id))
         return command
-
-
-def _unknown_resource(uri: str) -> Fault:
-    return Fault(
-        messages.RESOURCE_URI_UNKNOWN,
-        f"The WS-Management service cannot process the request. The resource URI ({uri}) was not found in the "
-        "WS-Management catalog. The catalog contains the metadata that describes resources, or logical endpoints.",
-        subcode="a:DestinationUnreachable",
-    )
 
 
 def _base64(text: str | None) -> bytes:
@@ -390,7 +322,3 @@ def _base64(text: str | None) -> bytes:
 
 def _upper(value: uuid.UUID) -> str:
     return str(value).upper()
-
-
-def _timestamp() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%-m/%-d/%Y %-I:%M:%S %p")

@@ -136,7 +136,7 @@ def test_options_tell_the_versions_protocols(lab: Lab, version: str) -> None:
 
 def test_sign_in(organization: Organization, person: dict[str, Any]) -> None:
     password = str(organization.lab.state["mailbox_password"])
-    wanted = {"DeviceId": "PHONE8", "DeviceType": "iPhone", "Cmd": "Sync"}
+    wanted: dict[str, Any] = {"DeviceId": "PHONE8", "DeviceType": "iPhone", "Cmd": "Sync"}
     for user, secret in (("", ""), (person["upn"], "wrong"), ("nobody", password)):
         status, headers = request(organization, user, secret, **wanted)
         assert status == 401
@@ -148,7 +148,8 @@ def test_sign_in(organization: Organization, person: dict[str, Any]) -> None:
 
 def test_what_a_request_lacks(organization: Organization, person: dict[str, Any]) -> None:
     password = str(organization.lab.state["mailbox_password"])
-    for query, status in (({"DeviceType": "x"}, "108"), ({"DeviceId": "x"}, "109")):
+    for given, status in (("DeviceType", "108"), ("DeviceId", "109")):
+        query: dict[str, Any] = {given: "x"}
         assert request(organization, person["upn"], password, **query)[1]["X-Lab-EAS-Status"] == status
     assert request(organization, person["upn"], password, method="GET")[0] == 405
 

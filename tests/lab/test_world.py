@@ -78,6 +78,8 @@ def test_another_organisation_while_it_runs(fresh_lab: FreshLab) -> None:
     assert [one.name for one in lab.organizations] == ["One", "Two"]
     assert len(added.servers) == 2
     assert len(added.devices()) == 7
+    assert len(added.devices_remove(3)) == 3
+    assert len(added.devices()) == 4
     assert [tenant["name"] for tenant in lab.state["graph"]["tenants"]] == ["One", "Two"]
 
 
