@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from console.pages.device_words import REASONS, STATES
 from console.templatetags.components import ACCESS_LOOK
+from console.templatetags.devices import person_name
+from sync.models import MobileDevice
 from tests.console.conftest import Scene
 from tests.console.test_connectors import text_of
 from tests.factories import DeviceFactory, OrganizationFactory, RunFactory
@@ -180,6 +182,20 @@ class TestPage:
             first_sync_time=None,
         )  # fmt: skip
         assert device.device_id in text_of(get(scene, reverse("device", args=[device.public_id])))
+
+
+@pytest.mark.parametrize(
+    ("display", "mailbox", "name"),
+    [
+        ("contoso.lab/Users/Ada Lovelace", "ada", "Ada Lovelace"),
+        ("Ada Lovelace", "ada", "Ada Lovelace"),
+        (r"contoso.lab/Users/Sales\/EMEA", "sales", "Sales/EMEA"),
+        ("", "contoso.lab/Users/Ada", "Ada"),
+        ("", "", ""),
+    ],
+)
+def test_a_person_is_called_by_name_and_not_by_path(display: str, mailbox: str, name: str) -> None:
+    assert person_name(MobileDevice(user_display_name=display, mailbox=mailbox)) == name
 
 
 def test_every_state_that_has_a_look_has_words() -> None:
