@@ -121,4 +121,5 @@ def _days(count: int, ahead: bool) -> str:
 
 def _date_and_time(local: datetime.datetime) -> str:
     # Translators: a date such as 24 Nov 2026, in the letters of Django's date filter.
-    return f"{formats.date_format(local, pgettext('date format', 'j M Y'))} {local:%H:%M}"
+    pattern = pgettext("date format", "j M Y")
+    return f"{formats.date_format(local, pattern)} {local:%H:%M}"
