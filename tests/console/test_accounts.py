@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -148,3 +150,11 @@ class TestLanguage:
     @pytest.mark.parametrize("code", ["", "de", "../../etc"])
     def test_an_unknown_language_is_refused(self, client: Client, code: str) -> None:
         assert self.switch(client, code).status_code == 400
+
+    @pytest.mark.parametrize("asked", ["en", "zh-TW"])
+    def test_each_language_is_offered_by_its_own_name(self, client: Client, asked: str) -> None:
+        html = client.get(reverse("account_login"), headers={"Accept-Language": asked}).content.decode()
+        assert re.findall(r'name="language" value="([^"]+)"[^>]*>([^<]+)</button>', html) == [
+            ("en", "English"),
+            ("zh-hant", "繁體中文"),
+        ]
