@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from collections.abc import Callable, Iterator
 
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from connectors.actors import Actor
 from connectors.exchange.client import ExchangeClient
@@ -20,6 +21,8 @@ from sync.lease import Lease
 from sync.models import MobileDevice, SyncRun
 from sync.record import Counts, page_record, unseen
 from sync.sweep import sweep
+
+logger = logging.getLogger(__name__)
 
 ACTOR = Actor(name="Sync")
 # Devices in these states are looked at in every quick sync: someone waits for them to change.
@@ -39,7 +42,7 @@ def phase_begin(lease: Lease, phase: str) -> None:
     with lease.guard() as run:
         run.phase = phase
         if phase == SyncRun.Phase.DEVICES:
-            run.devices_started_at = timezone.now()
+            run.devices_started_at = Now()
             # Once: when the listing begins again, some of what it brings is held already, by this run's own doing.
             if run.kind == SyncRun.Kind.FULL and run.expected is None:
                 run.expected = MobileDevice.objects.filter(
@@ -97,19 +100,28 @@ def quick_observe(*, client: ExchangeClient, connector: Connector, lease: Lease,
         # How Exchange reads a time in a filter depends on its culture; nothing documents it (see docs/architecture.md).
         lease.note("filter_refused", WARNING)
         _listing(client, connector, lease, counts, unsettled)
-    for ids in _left_unsettled(connector, lease):
-        _listing(client, connector, lease, counts, some(*(compare("DeviceId", "eq", value) for value in ids)))
+    wanted = _left_unsettled(connector, lease)
+    for start in range(0, len(wanted), IDS_A_FILTER):
+        _listing(client, connector, lease, counts, some(*wanted[start : start + IDS_A_FILTER]))
 
 
-def _left_unsettled(connector: Connector, lease: Lease) -> list[list[str]]:
-    ids = list(
+def _left_unsettled(connector: Connector, lease: Lease) -> list[str]:
+    """A condition for each device that is held as unsettled and was not listed as such."""
+    ids = (
         unseen(connector.organization_id, lease.fence)
         .filter(access_state__in=UNSETTLED)
         .order_by("device_id")
         .values_list("device_id", flat=True)
         .distinct()
     )
-    return [ids[start : start + IDS_A_FILTER] for start in range(0, len(ids), IDS_A_FILTER)]
+    conditions = []
+    for device_id in ids:
+        try:
+            conditions.append(compare("DeviceId", "eq", device_id))
+        except ValueError:
+            # A phone names itself as it likes. One that no filter can name waits for the full sync.
+            logger.info("run %s: no filter can name a DeviceId with such characters", lease.run_id)
+    return conditions
 
 
 def _listing(client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts, filter: str | None) -> None:

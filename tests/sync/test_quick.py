@@ -100,6 +100,20 @@ def test_many_of_them_in_several_filters(sync: Sync, exchange: FakeExchange) -> 
     assert set(states().values()) == {"Allowed"}
 
 
+def test_a_device_that_no_filter_can_name_waits_for_the_full_one(sync: Sync, exchange: FakeExchange) -> None:
+    for number, name in ((3, "It’s"), (4, "a\tb"), (5, "O'Hara")):
+        exchange.put(device(number, device_id=name, access_state="Quarantined"))
+    sync()
+    for number, name in ((3, "It’s"), (4, "a\tb"), (5, "O'Hara")):
+        exchange.put(device(number, device_id=name))
+    exchange.filters.clear()
+    assert sync(QUICK).status == "succeeded"
+    assert exchange.filters[1:] == ["DeviceId -eq 'O''Hara'"]
+    assert {states()[name] for name in ("It’s", "a\tb")} == {"Quarantined"}
+    sync()
+    assert set(states().values()) == {"Allowed"}
+
+
 def test_it_marks_nothing_as_gone(sync: Sync, synced: FakeExchange) -> None:
     synced.put(device(3, access_state="Quarantined"))
     sync(QUICK)
