@@ -106,6 +106,13 @@ class AmbiguousError(ExchangeError):
     default_code = "object_ambiguous"
 
 
+class AlreadyExistsError(ExchangeError):
+    """There is such an object already: take it over instead of making it. Code: object_exists."""
+
+    reaction = "adopt"
+    default_code = "object_exists"
+
+
 class NotPermittedError(ExchangeError):
     """RBAC does not give the account this. Codes: cmdlet_not_granted, parameter_not_granted."""
 
@@ -134,6 +141,57 @@ class StopError(ExchangeError):
 
     reaction = "stop"
     default_code = "bad_settings"
+
+
+class _CommandError(ExchangeError):
+    """About one command that changes something; `command` is its PowerShell text (powershell.py), without secrets."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str = "",
+        code: str = "",
+        server: str = "",
+        cmdlet: str = "",
+        remote_text: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(
+            message, code=code, server=server, cmdlet=cmdlet, remote_text=remote_text, request_id=request_id
+        )
+        self.command = command
+
+    @property
+    def params(self) -> dict[str, str | float]:
+        return {**super().params, **({"command": self.command} if self.command else {})}
+
+
+class OutcomeUnknownError(_CommandError):
+    """A command that changes something went out, and what became of it was not learnt.
+
+    Read the object before anything else is done about it; never send the command again blindly. It is no
+    TransientError, so that nothing that tries again on those can catch it by accident. The failure behind it is
+    `__cause__`, its code `because`. is_accepted: Exchange said that it did it, only reading it back failed.
+
+    Code: outcome_unknown.
+    """
+
+    reaction = "read back"
+    default_code = "outcome_unknown"
+    because: str = ""
+    is_accepted: bool = False
+
+    @property
+    def params(self) -> dict[str, str | float]:
+        return {**super().params, **({"because": self.because} if self.because else {})}
+
+
+class ObserveOnlyError(_CommandError):
+    """The session only observes, so the command was not sent; `command` is its exact text. Code: observe_only."""
+
+    reaction = "dry run"
+    default_code = "observe_only"
 
 
 class CanceledError(Exception):

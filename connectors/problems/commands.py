@@ -36,6 +36,36 @@ PROBLEMS: Mapping[str, Problem] = {
             "lie in another domain of the forest, or the domain controllers have not replicated yet."
         ),
     ),
+    "object_exists": Problem(
+        title=_("Exchange has such an object already"),
+        happened=_("%(cmdlet)s at %(server)s was to create something of which there is one already."),
+        kept=_("Nothing was created and nothing was overwritten; what exists stays as it is."),
+        remedy=_(
+            "Somebody made it in the meantime, or under another spelling. Run a full sync: Gatehouse then shows what "
+            "exists, and it can be changed from there."
+        ),
+    ),
+    "outcome_unknown": Problem(
+        title=_("It is not known whether Exchange carried the command out"),
+        happened=_("%(server)s took %(cmdlet)s, and the connection was lost before its answer came."),
+        kept=_(
+            "The command was not sent a second time. Gatehouse reads what Exchange has before it does anything else "
+            "about this object."
+        ),
+        remedy=_(
+            "Usually nothing: the next sync finds out and completes what is missing. If it comes again and again, see "
+            "whether an application pool of that server is being recycled, or a load balancer cuts long requests off."
+        ),
+    ),
+    "observe_only": Problem(
+        title=_("Not sent: this connector only observes"),
+        happened=_("%(cmdlet)s was not sent to %(server)s, because only reading commands may be."),
+        kept=_("Nothing was changed in Exchange."),
+        remedy=_(
+            "Nothing is wrong. The command that would have been sent is shown; to have commands sent, turn off "
+            "“Observe only” of the connector, or start the run without dry run."
+        ),
+    ),
     "object_ambiguous": Problem(
         title=_("Several objects have this name"),
         happened=_("%(cmdlet)s named something that fits more than one object at %(server)s."),
