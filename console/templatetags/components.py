@@ -72,7 +72,7 @@ def access_state(value: str) -> dict[str, Any]:
 
 
 @register.inclusion_tag("components/shares.html")
-def access_shares(counts: Mapping[str, int], devices_url: str = "") -> dict[str, Any]:
+def access_shares(counts: Mapping[str, int], devices_url: str) -> dict[str, Any]:
     """How many devices have which access state. counts: by Exchange's label; devices_url: of their list."""
     known = list(ACCESS_LOOK)
     order = sorted(counts, key=lambda value: (known.index(value) if value in known else len(known), value))
