@@ -26,7 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--organization", action="append", default=[], metavar="name=..,version=..,cas=..,devices=..",
         help="instead of the default three; repeat for several (fields: name tenant version domain cas devices seed "
-        "authentications)",
+        "child authentications)",
     )  # fmt: skip
     parser.add_argument("--kerberos", action="store_true", help="with a KDC on loopback (needs krb5-kdc)")
     return parser.parse_args()

@@ -14,7 +14,10 @@ _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9
 
 @dataclass(frozen=True)
 class OrganizationSpec:
-    """`seed` None takes the lab's. `authentications` () offers all kinds the lab speaks."""
+    """`seed` None takes the lab's. `authentications` () offers all kinds the lab speaks.
+
+    Every `child`-th account lives in a child domain; 0: the organisation has one domain, as most do.
+    """
 
     name: str
     tenant: str = ""
@@ -23,6 +26,7 @@ class OrganizationSpec:
     cas: int = 1
     devices: int = DEFAULT_DEVICES
     seed: int | None = None
+    child: int = 0
     authentications: tuple[str, ...] = ()
 
     def completed(self) -> OrganizationSpec:
@@ -36,6 +40,8 @@ class OrganizationSpec:
             raise ValueError("cas: 1 to 20 servers")
         if not 0 <= self.devices <= 2_000_000:
             raise ValueError("devices: 0 to 2000000")
+        if self.child < 0:
+            raise ValueError("child: 0 for none, or 10 for every tenth account in the child domain")
         if unknown := set(self.authentications) - set(ALL_SCHEMES):
             raise ValueError(f"authentications: {', '.join(unknown)} is none of {', '.join(ALL_SCHEMES)}")
         domain = (self.domain or f"{slug}.lab").lower()
@@ -68,7 +74,7 @@ def from_values(values: dict[str, object]) -> OrganizationSpec:
     """From text or JSON values. Raises ValueError."""
     clean: dict[str, object] = {}
     for name, value in values.items():
-        if name in ("cas", "devices", "seed"):
+        if name in ("cas", "devices", "seed", "child"):
             try:
                 clean[name] = int(str(value))
             except ValueError:

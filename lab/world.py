@@ -107,6 +107,7 @@ class World:
         store = build(
             version=spec.version, name=spec.name, domain=spec.domain, devices=spec.devices,
             seed=self.seed if spec.seed is None else spec.seed, servers=fqdns, password=self.mailbox_password,
+            child=spec.child,
         )  # fmt: skip
         old = self._previous_organization(spec.name)
         rows = self._account_rows(store, old)

@@ -31,7 +31,7 @@ VERSIONS = ("2010", "2013", "2016", "2019", "SE")
 DEVICES = 40
 # SE has three Client Access Servers and 2016 two, as in the lab that `make run` starts.
 ORGANIZATIONS = tuple(
-    f"name={version},tenant=Contoso,version={version},domain=e{version.lower()}.lab,devices={DEVICES},"
+    f"name={version},tenant=Contoso,version={version},domain=e{version.lower()}.lab,devices={DEVICES},child=10,"
     f"cas={ {'SE': 3, '2016': 2}.get(version, 1) }"
     for version in VERSIONS
 )

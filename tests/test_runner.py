@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,16 +193,30 @@ def test_a_password_of_its_own_goes_into_the_redis_url(url: str, password: str, 
 # --- the whole command --------------------------------------------------------------------------------------------
 
 
-def up(home: Path, port: int, **environment: str) -> subprocess.Popen[str]:
+def up(home: Path, port: int, *options: str) -> subprocess.Popen[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "DATABASE_URL")}
     return subprocess.Popen(
-        [sys.executable, "manage.py", "up", "--no-lab"],
+        [sys.executable, "manage.py", "up", *options],
         cwd=ROOT,
-        env={**clean, "GATEHOUSE_HOME": str(home), "PORT": str(port), "PYTHONUNBUFFERED": "1", **environment},
+        env={**clean, "GATEHOUSE_HOME": str(home), "PORT": str(port), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """The process, which is stopped at the end; what it says meanwhile is read, so that it never waits to say it."""
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def free_port() -> int:
@@ -236,7 +251,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 def test_up_runs_everything_says_so_once_and_leaves_nothing(tmp_path: Path, end: signal.Signals) -> None:
-    process = up(tmp_path, free_port())
+    process = up(tmp_path, free_port(), "--no-lab")
     try:
         lines = read_until(process, "Stop       Ctrl-C")
         said = "\n".join(lines)
@@ -261,7 +276,7 @@ def test_up_on_a_taken_port_ends_with_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = up(tmp_path, int(taken.getsockname()[1]))
+        process = up(tmp_path, int(taken.getsockname()[1]), "--no-lab")
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert len(said.strip().splitlines()) == 1
@@ -270,7 +285,7 @@ def test_up_on_a_taken_port_ends_with_one_line(tmp_path: Path) -> None:
 
 def test_up_without_a_writable_folder_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    process = up(tmp_path / "file" / "home", free_port())
+    process = up(tmp_path / "file" / "home", free_port(), "--no-lab")
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert len(said.strip().splitlines()) == 1

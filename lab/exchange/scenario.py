@@ -19,9 +19,20 @@ SITE = "Default-First-Site-Name"
 
 
 def build(
-    *, version: str, name: str, domain: str, devices: int, seed: int, servers: Sequence[str], password: str = ""
+    *,
+    version: str,
+    name: str,
+    domain: str,
+    devices: int,
+    seed: int,
+    servers: Sequence[str],
+    password: str = "",
+    child: int = 10,
 ) -> Store:
-    """A store with `devices` partnerships. `servers` are FQDNs; `password` is every mailbox user's (for phones)."""
+    """A store with `devices` partnerships. `servers` are FQDNs; `password` is every mailbox user's (for phones).
+
+    Every `child`-th account lives in the child domain, seen by sessions that ask for the entire forest; 0: none.
+    """
     if version not in VERSIONS:
         raise ValueError(f"unknown Exchange version {version!r}; known: {', '.join(VERSIONS)}")
     store = Store(name=name, domain=domain, version=VERSIONS[version], seed=seed)
@@ -39,7 +50,7 @@ def build(
     ]
     for policy in store.policies:
         policy.created = policy.changed = EPOCH
-    _add_people(store, chance, devices, password)
+    _add_people(store, chance, devices, password, child)
     return store
 
 
@@ -47,7 +58,7 @@ def _guid(chance: random.Random) -> uuid.UUID:
     return uuid.UUID(int=chance.getrandbits(128), version=4)
 
 
-def _add_people(store: Store, chance: random.Random, devices: int, password: str) -> None:
+def _add_people(store: Store, chance: random.Random, devices: int, password: str, child: int) -> None:
     weights = [weight for weight, _ in people.PHONES]
     phones = [people.of_version(phone, store.version.rank) for _, phone in people.PHONES]
     numbers = itertools.count(1)
@@ -55,7 +66,7 @@ def _add_people(store: Store, chance: random.Random, devices: int, password: str
     made = 0
     while made < devices:
         number = next(numbers)
-        mailbox = store.add_mailbox(_person(store, chance, number, password))
+        mailbox = store.add_mailbox(_person(store, chance, number, password, child))
         # Most have one, some two or three, a few none.
         for _ in range(min(devices - made, chance.choices((0, 1, 2, 3), (5, 60, 28, 7))[0])):
             phone = chance.choices(phones, weights)[0]
@@ -68,12 +79,11 @@ def _add_people(store: Store, chance: random.Random, devices: int, password: str
             made += 1
 
 
-def _person(store: Store, chance: random.Random, number: int, password: str) -> Mailbox:
+def _person(store: Store, chance: random.Random, number: int, password: str, child: int) -> Mailbox:
     given, family = chance.choice(people.GIVEN), chance.choice(people.FAMILY)
     ascii_name = unicodedata.normalize("NFKD", f"{given}{family[:1]}").encode("ascii", "ignore").decode()
     sam = f"{''.join(c for c in ascii_name if c.isalnum()).lower()[:12] or 'user'}{number}"
-    # Every tenth account lives in the child domain: invisible until a session asks for the entire forest.
-    domain = store.child_domain if number % 10 == 0 else store.domain
+    domain = store.child_domain if child and number % child == 0 else store.domain
     # Some people's sign-in name differs from their address, as after a marriage or a merger.
     upn = f"{sam}@{store.domain}"
     smtp = f"{sam}.mail@{store.domain}" if number % 13 == 0 else upn

@@ -37,7 +37,9 @@ def test_every_killed_run_ends_and_the_devices_are_right(tmp_path: Path) -> None
     rounds = json.loads(result.stdout.strip().splitlines()[-1])["rounds"]
     assert len(rounds) == KILLS
     for entry in rounds:
-        sys.stdout.write(f"killed the {entry['killed']} at {entry['at']}: {entry['status']} after {entry['attempts']}\n")
+        sys.stdout.write(
+            f"killed the {entry['killed']} at {entry['at']}: {entry['status']} after {entry['attempts']}\n"
+        )
     for entry in rounds:
         assert entry["status"] in ("succeeded", "interrupted"), entry
         wrong = {key: entry[key] for key in ("lost", "left_over", "doubled", "wrong_state")}

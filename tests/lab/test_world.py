@@ -124,8 +124,8 @@ def _is_running(pid: int) -> bool:
 SPECIFICATIONS = {
     "name=Bench,version=2016,cas=1,devices=50000": OrganizationSpec("Bench", "Bench", "2016", "bench.lab", 1, 50_000),
     "name=Zoë & Co,devices=0": OrganizationSpec("Zoë & Co", "Zoë & Co", "SE", "zo-co.lab", 1, 0),
-    "name=A,tenant=T,domain=A.Test,seed=4,authentications=Kerberos+Basic": OrganizationSpec(
-        "A", "T", "SE", "a.test", 1, 300, 4, ("Kerberos", "Basic")
+    "name=A,tenant=T,domain=A.Test,seed=4,child=10,authentications=Kerberos+Basic": OrganizationSpec(
+        "A", "T", "SE", "a.test", 1, 300, 4, 10, ("Kerberos", "Basic")
     ),
 }
 WRONG = {
@@ -134,6 +134,7 @@ WRONG = {
     "name=A,version=2007": "version: '2007' is none of 2010, 2013, 2016, 2019, SE",
     "name=A,cas=0": "cas: 1 to 20",
     "name=A,devices=many": "devices: 'many' is not a whole number",
+    "name=A,child=-1": "child: 0 for none",
     "name=A,devices=-1": "devices: 0 to 2000000",
     "name=A,colour=red": "known names are",
     "name=§§": "needs a name with letters or digits",
