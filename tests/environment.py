@@ -1,7 +1,7 @@
 """What must be set before Django's settings are read; loaded by `-p tests.environment` in pyproject.toml.
 
-Every test process gets a data folder of its own, so that a run of the suite never touches anybody's data, and no test can
-reach beyond this machine: a connection to any other address fails and names it.
+Every test process gets a data folder of its own, so that a run of the suite never touches anybody's data, and no test
+can reach beyond this machine: a connection to any other address fails and names it.
 """
 
 from __future__ import annotations
