@@ -74,10 +74,12 @@ def test_a_spoilt_state_file_is_started_over(fresh_lab: FreshLab, tmp_path: Path
 
 def test_another_organisation_while_it_runs(fresh_lab: FreshLab) -> None:
     lab = fresh_lab("name=One,devices=0")
-    added = lab.organization_add(name="Two", version="2010", cas=2, devices=7, tenant="Two")
+    added = lab.organization_add(name="Two", version="2010", cas=2, devices=7, tenant="Two", child=3)
     assert [one.name for one in lab.organizations] == ["One", "Two"]
     assert len(added.servers) == 2
     assert len(added.devices()) == 7
+    assert {mailbox["domain"] for mailbox in added.mailboxes()} == {"two.lab", "emea.two.lab"}
+    assert {mailbox["domain"] for mailbox in lab.organization("One").mailboxes()} == {"one.lab"}
     assert len(added.devices_remove(3)) == 3
     assert len(added.devices()) == 4
     assert [tenant["name"] for tenant in lab.state["graph"]["tenants"]] == ["One", "Two"]
