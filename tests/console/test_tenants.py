@@ -63,9 +63,9 @@ class TestHome:
         assert "Nothing to show yet" in html
         assert "Contoso" not in html
 
-    def test_it_renews_itself_while_something_runs(self, scene: Scene) -> None:
+    def test_it_renews_itself_often_while_something_runs_and_now_and_then_otherwise(self, scene: Scene) -> None:
         browser = scene.client("reader")
-        assert "hx-trigger" not in browser.get("/").content.decode()
+        assert 'hx-trigger="every 30s"' in browser.get("/").content.decode()
         RunFactory(connector=scene.connector, running=True)
         assert 'hx-get="/" hx-trigger="every 4s"' in browser.get("/").content.decode()
         assert "<html" not in browser.get("/", headers={"HX-Request": "true"}).content.decode()
