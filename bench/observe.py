@@ -12,9 +12,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from connectors.exchange.session import connect
-
 from connectors.exchange.client import Account, Endpoint, Options
+from connectors.exchange.session import connect
 
 
 def main() -> None:
