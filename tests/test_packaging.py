@@ -17,7 +17,7 @@ DECLARATION = re.compile(r"^([A-Za-z0-9-]+)(?:\[[a-z,]+\])?([<>=!~].*?)?\s*(?:#(
 MODULES = {
     "django-csp": "csp", "django-environ": "environ", "django-allauth": "allauth",
     "djangorestframework": "rest_framework",
-    "pyspnego": "spnego", "factory-boy": "factory", "ruamel-yaml": "ruamel",
+    "pyspnego": "spnego", "factory-boy": "factory", "ruamel-yaml": "ruamel", "time-machine": "time_machine",
 }  # fmt: skip
 # Used without an import: named in settings, run as a program, or loaded by another package.
 NOT_IMPORTED = {
