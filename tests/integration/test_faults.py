@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from connectors.problems import PROBLEMS, problem
 from sync.models import SyncRun
 from sync.narrative import sentence
 from tests.integration.worlds import connector_to, held, in_lab, sync
-from tests.labs import Lab, Organization
+from tests.labs import DEVICES, Lab, Organization
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(60)]
 
@@ -86,8 +86,8 @@ ONCE = {name: fault for name, (fault, _, _) in FAILS.items() if name not in STOP
 
 @pytest.fixture(scope="module")
 def exchange(lab: Lab) -> Organization:
-    """An organisation of this file's own, with one server."""
-    return lab.organization_add(name="Faulty", version="2016", domain="faulty.lab", cas=1, devices=30)
+    """One with a single server, so that there is no other to turn to."""
+    return lab.organization("2019")
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +190,7 @@ def test_a_fault_that_goes_away(lab: Lab, exchange: Organization, fault: dict[st
     run = sync(connector, **QUICK)
     assert (run.status, run.error_code) == ("succeeded", ""), run.error_params
     assert held(connector) == in_lab(exchange)
-    assert (run.observed, run.created) == (30, 30)
+    assert (run.observed, run.created) == (DEVICES, DEVICES)
 
 
 @pytest.mark.parametrize("kind", ["basic", "ntlm"])
@@ -263,8 +263,8 @@ def test_a_server_that_breaks_in_the_listing_hands_over_to_the_next(lab: Lab) ->
     assert (run.observed, run.created) == (len(in_lab(organization)),) * 2
 
 
-def test_an_emptied_organisation_is_not_believed_at_once(lab: Lab) -> None:
-    organization = lab.organization_add(name="Emptied", version="2019", domain="emptied.lab", devices=30)
+def test_an_emptied_organisation_is_not_believed_at_once(fresh_lab: Callable[..., Lab]) -> None:
+    organization = fresh_lab("name=Emptied,version=2019,devices=30").organization("Emptied")
     connector = connector_to(organization, "basic", tls=True)
     sync(connector, **QUICK)
     organization.devices_remove(30)

@@ -89,9 +89,9 @@ def test_kerberos(fresh_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
             connector.organization.delete()
 
 
-def test_what_changes_is_followed(lab: Lab) -> None:
+def test_what_changes_is_followed(fresh_lab: Callable[..., Lab]) -> None:
     """Changed, removed, added and quarantined devices, by full and quick syncs in turns."""
-    organization = lab.organization_add(name="Changing", version="2019", domain="changing.lab", devices=40)
+    organization = fresh_lab("name=Changing,version=2019,devices=40").organization("Changing")
     connector = connector_to(organization, "negotiate", tls=True)
     assert sync(connector).created == 40
 
@@ -115,9 +115,9 @@ def test_what_changes_is_followed(lab: Lab) -> None:
     assert held(connector) == in_lab(organization)
 
 
-def test_a_thousand_devices_and_more(lab: Lab) -> None:
+def test_a_thousand_devices_and_more(fresh_lab: Callable[..., Lab]) -> None:
     """Beyond Exchange's default of a thousand results, and in several pages."""
-    organization = lab.organization_add(name="Large", version="SE", domain="large.lab", devices=2500)
+    organization = fresh_lab("name=Large,version=SE,devices=2500").organization("Large")
     connector = connector_to(organization, "basic", tls=True)
     run = sync(connector)
     assert (run.status, run.observed) == ("succeeded", 2500)
