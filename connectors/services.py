@@ -98,7 +98,7 @@ def connector_create(
             {
                 "organization": ValidationError(
                     _(
-                        "%(organization)s has a connector already, and an organisation has one only. Reconfigure "
+                        "%(organization)s has a connector already, and an organization has one only. Reconfigure "
                         "that one instead."
                     ),
                     code="connector_exists",

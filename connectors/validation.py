@@ -98,7 +98,7 @@ def servers_clean(
 ) -> tuple[ServerSettings, ...]:
     """The servers in the order given, names normalised. Raises ValidationError with everything that is wrong."""
     if not servers:
-        raise ValidationError(_("Name at least one Client Access Server of this organisation."), code="no_servers")
+        raise ValidationError(_("Name at least one Client Access Server of this organization."), code="no_servers")
     problems: list[ValidationError] = []
     clean: list[ServerSettings] = []
     for server in servers:

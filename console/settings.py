@@ -142,6 +142,8 @@ else:
     DATABASES["default"]["PASSWORD"] = _value("DATABASE_PASSWORD") or DATABASES["default"].get("PASSWORD", "")
     DATABASES["default"]["CONN_MAX_AGE"] = 60
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # Seconds. A database host that drops packets must not hold up /readyz and every page for minutes.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

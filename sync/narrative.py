@@ -23,7 +23,7 @@ SENTENCES: Mapping[str, Promise] = {
     "server_failed": gettext_lazy("%(server)s could not be used: %(problem)s."),
     "retry": gettext_lazy("%(problem)s. Trying again in %(seconds)s s (%(number)s of %(of)s)."),
     "throttled": gettext_lazy("Exchange asked to slow down; waiting %(seconds)s s."),
-    "organization_read": gettext_lazy("Read %(servers)s Client Access Servers and the organisation's settings."),
+    "organization_read": gettext_lazy("Read %(servers)s Client Access Servers and the organization's settings."),
     "listing_complete": gettext_lazy("The listing was complete: %(observed)s devices."),
     "filter_refused": gettext_lazy(
         "Exchange refused the filter for new devices; read those in quarantine and discovery only. The next full "

@@ -23,7 +23,7 @@ PROBLEMS: Mapping[str, Problem] = {
         happened=_("%(server)s had to hand %(cmdlet)s to a server of another version, and that failed."),
         kept=KEPT_RETRIED,
         remedy=_(
-            "In an organisation of mixed versions, let the connector use servers of the newest version only, and "
+            "In an organization of mixed versions, let the connector use servers of the newest version only, and "
             "check that the server named in the message runs and is reachable from %(server)s."
         ),
     ),

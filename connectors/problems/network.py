@@ -66,7 +66,7 @@ PROBLEMS: Mapping[str, Problem] = {
         kept=KEPT_RETRIED,
         remedy=_(
             "Look at how many devices a second the run read and whether Exchange throttled it. A slow line is best "
-            "answered by a worker near Exchange (the connector's site). If the organisation is that large, raise "
+            "answered by a worker near Exchange (the connector's site). If the organization is that large, raise "
             "GATEHOUSE_LISTING_DEADLINE_SECONDS."
         ),
     ),

@@ -200,7 +200,7 @@ class TestDemo:
 
     def test_two_tenants_with_three_organisations_each_in_its_own_way(self, tmp_path: Path) -> None:
         out = run("demo", "--lab", str(lab_state(tmp_path)))
-        assert out == "demo: 2 tenants, 3 organisations, 3 first syncs requested\n"
+        assert out == "demo: 2 tenants, 3 organizations, 3 first syncs requested\n"
         assert [tenant.name for tenant in Tenant.objects.all()] == ["Contoso", "Fabrikam"]
         assert ExchangeOrganization.objects.filter(tenant__name="Contoso").count() == 2
         assert self.ways() == [
@@ -349,7 +349,7 @@ class TestSync:
         assert SyncRun.objects.get().connector == connector
 
     def test_an_unknown_name_gets_one_clear_line(self, connector: Connector) -> None:
-        with pytest.raises(CommandError, match="no connector of an organisation called “Tailspin”"):
+        with pytest.raises(CommandError, match="no connector of an organization called “Tailspin”"):
             run("sync", "Tailspin")
 
     def test_a_name_of_two_tenants_needs_the_tenant(self, connector: Connector) -> None:

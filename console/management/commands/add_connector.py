@@ -32,7 +32,7 @@ from sync.services import sync_request
 
 
 class Command(BaseCommand):
-    help = "Add an Exchange organisation and its connector. Creates the tenant when it does not exist."
+    help = "Add an Exchange organization and its connector. Creates the tenant when it does not exist."
     # The connection is made by workers, later; nothing here needs the checks of the whole project.
     requires_system_checks: list[str] = []
 

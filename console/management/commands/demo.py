@@ -77,7 +77,7 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError("\n".join(error.messages)) from error
         self.stdout.write(
-            _("demo: %(tenants)d tenants, %(organizations)d organisations, %(requested)d first syncs requested")
+            _("demo: %(tenants)d tenants, %(organizations)d organizations, %(requested)d first syncs requested")
             % {
                 "tenants": len({_tenant_name(d) for d in state["organizations"]}),
                 "organizations": len(state["organizations"]),

@@ -42,7 +42,7 @@ class Command(BaseCommand):
         request = sync_request(connector=connector, kind=kind, trigger=SyncRun.Trigger.COMMAND, actor=COMMAND_LINE)
         outcomes = {
             "started": _("%(kind)s of %(organization)s requested (run %(run)s)."),
-            "joined": _("%(organization)s is being synchronised already; this joins run %(run)s."),
+            "joined": _("%(organization)s is being synchronized already; this joins run %(run)s."),
             "queued_after": _("A quick sync of %(organization)s is under way (run %(run)s); the full one follows it."),
         }
         self.stdout.write(
@@ -101,10 +101,10 @@ def connector_find(text: str, tenant: str = "") -> Connector:
         found = found.filter(organization__tenant__name=tenant)
     connectors = list(found[:2])
     if not connectors:
-        raise CommandError(_("There is no connector of an organisation called “%(text)s”.") % {"text": text})
+        raise CommandError(_("There is no connector of an organization called “%(text)s”.") % {"text": text})
     if len(connectors) > 1:
         raise CommandError(
-            _("Several tenants have an organisation called “%(text)s”; say which with --tenant.") % {"text": text}
+            _("Several tenants have an organization called “%(text)s”; say which with --tenant.") % {"text": text}
         )
     return connectors[0]
 
