@@ -130,6 +130,16 @@ class Connector(models.Model):
     next_quick_sync_at = models.DateTimeField(null=True, blank=True)
     next_full_sync_at = models.DateTimeField(null=True, blank=True)
 
+    # How it acts.
+    is_observe_only = models.BooleanField(
+        default=False, help_text="On: no command that changes Exchange is ever sent; what would be sent is shown."
+    )
+    parallel_commands = models.PositiveSmallIntegerField(
+        default=4,
+        validators=[MinValueValidator(1), MaxValueValidator(16)],
+        help_text="Commands in flight at the same time. Each is a session of the account, of 18 by default.",
+    )
+
     # State. status_changed_at tells how long it has been so; last_error_code is empty when the last run succeeded.
     status = models.CharField(
         max_length=24, choices=ConnectorStatus.choices, default=ConnectorStatus.CONNECTION_PENDING
@@ -192,3 +202,85 @@ class ClientAccessServer(models.Model):
 
     def __str__(self) -> str:
         return self.fqdn
+
+
+class DeviceSource(models.Model):
+    """Where a tenant's device records come from: Microsoft Graph, or pushed to us by another system. One a tenant."""
+
+    class Kind(models.TextChoices):
+        NONE = "none", _("None")
+        GRAPH = "graph", _("Microsoft Graph (Intune)")
+        PUSHED = "pushed", _("Pushed by another system")
+
+    class Credential(models.TextChoices):
+        SECRET = "secret", _("Client secret")
+        CERTIFICATE = "certificate", _("Certificate")
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, related_name="device_source")
+    kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.NONE)
+    cloud = models.CharField(max_length=16, blank=True, default="global", help_text="connectors.graph.clouds.")
+    # Empty: those of the cloud. Others are for sovereign or simulated clouds.
+    login_root = models.CharField(max_length=255, blank=True)
+    graph_root = models.CharField(max_length=255, blank=True)
+    directory_id = models.CharField(max_length=190, blank=True, help_text="Directory (tenant) ID or domain name.")
+    client_id = models.CharField(max_length=64, blank=True, help_text="Application (client) ID.")
+    credential = models.CharField(max_length=16, choices=Credential.choices, default=Credential.SECRET)
+    client_secret = EncryptedTextField(blank=True)
+    certificate = EncryptedTextField(blank=True, help_text="PEM: private key and certificate.")
+    credential_expires_at = models.DateTimeField(null=True, blank=True)
+
+    # State. number counts listings: a record carries that of the listing that held it last.
+    listing_number = models.BigIntegerField(default=0)
+    users_delta_link = EncryptedTextField(blank=True)
+    devices_read_at = models.DateTimeField(null=True, blank=True, help_text="The last complete listing.")
+    users_read_at = models.DateTimeField(null=True, blank=True)
+    last_pushed_at = models.DateTimeField(null=True, blank=True)
+    last_error_code = models.CharField(max_length=64, blank=True)
+    last_error_params = models.JSONField(default=dict, blank=True)
+    last_error_at = models.DateTimeField(null=True, blank=True)
+    # One reading at a time, whoever asks: several connectors of a tenant share it.
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    lease_owner = models.CharField(max_length=255, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.tenant} · {self.kind}"
+
+
+class NotificationAccount(models.Model):
+    """By which account an organization's people are told, and how. One an organization; "none" tells nobody."""
+
+    class Channel(models.TextChoices):
+        NONE = "none", _("None")
+        EWS = "ews", _("Exchange Web Services")
+        SMTP = "smtp", "SMTP"
+
+    class Security(models.TextChoices):
+        NONE = "none", _("None")
+        STARTTLS = "starttls", "STARTTLS"
+        TLS = "tls", "TLS"
+
+    organization = models.OneToOneField(
+        ExchangeOrganization, on_delete=models.CASCADE, related_name="notification_account"
+    )
+    channel = models.CharField(max_length=8, choices=Channel.choices, default=Channel.NONE)
+    sender = models.EmailField(max_length=320, blank=True, help_text="The account's primary SMTP address.")
+    username = models.CharField(max_length=256, blank=True)
+    password = EncryptedTextField(blank=True)
+    authentication = models.CharField(
+        max_length=16, choices=Authentication.choices, default=Authentication.NTLM, blank=True
+    )
+    ews_url = models.CharField(max_length=255, blank=True, help_text="Empty: found by Autodiscover.")
+    # Where Autodiscover is asked when not at the sender's domain.
+    autodiscover_url = models.CharField(max_length=255, blank=True)
+    smtp_host = models.CharField(max_length=255, blank=True)
+    smtp_port = models.PositiveIntegerField(default=587, validators=[MaxValueValidator(65535)])
+    smtp_security = models.CharField(max_length=8, choices=Security.choices, default=Security.STARTTLS)
+    ca_certificates = models.TextField(blank=True, help_text="PEM; empty trusts the system's authorities.")
+
+    last_sent_at = models.DateTimeField(null=True, blank=True)
+    last_error_code = models.CharField(max_length=64, blank=True)
+    last_error_params = models.JSONField(default=dict, blank=True)
+    last_error_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.organization} · {self.channel}"

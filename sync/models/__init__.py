@@ -1,6 +1,37 @@
 """The tables of the sync package, one module a concern."""
 
-from sync.models.devices import MobileDevice
+from sync.models.access import AccessOverride, DeviceAccess, DeviceLink, EntryChoice, MailboxCheck, PolicyVersion
+from sync.models.devices import DeviceStatistics, MobileDevice
+from sync.models.journal import Approval, Command, DeviceEvent, Drift, HeldDenial, LedgerEntry, OrganizationLedger
+from sync.models.mailboxes import Mailbox
+from sync.models.notifications import Notification
+from sync.models.records import DirectoryGroup, DirectoryUser, GroupMember, ManagedDevice, Presence, UserKeyText
 from sync.models.runs import RunEvent, SyncRun
 
-__all__ = ["MobileDevice", "RunEvent", "SyncRun"]
+__all__ = [
+    "AccessOverride",
+    "Approval",
+    "Command",
+    "DeviceAccess",
+    "DeviceEvent",
+    "DeviceLink",
+    "DeviceStatistics",
+    "DirectoryGroup",
+    "DirectoryUser",
+    "Drift",
+    "EntryChoice",
+    "GroupMember",
+    "HeldDenial",
+    "LedgerEntry",
+    "Mailbox",
+    "MailboxCheck",
+    "ManagedDevice",
+    "MobileDevice",
+    "Notification",
+    "OrganizationLedger",
+    "PolicyVersion",
+    "Presence",
+    "RunEvent",
+    "SyncRun",
+    "UserKeyText",
+]

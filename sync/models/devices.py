@@ -29,6 +29,8 @@ class MobileDevice(models.Model):
     mailbox = models.CharField(max_length=512, blank=True, help_text="The mailbox part of identity.")
     mailbox_key = models.CharField(max_length=512, blank=True, help_text="mailbox case-folded.")
     user_display_name = models.CharField(max_length=512, blank=True)
+    # The mailbox's row, joined by distinguished name once mailboxes were read; the texts above are the device's own.
+    owner = models.ForeignKey("sync.Mailbox", null=True, blank=True, on_delete=models.SET_NULL, related_name="devices")
 
     friendly_name = models.CharField(max_length=255, blank=True)
     device_type = models.CharField(max_length=128, blank=True)
@@ -73,3 +75,27 @@ class MobileDevice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.mailbox} · {self.device_id}"
+
+
+class DeviceStatistics(models.Model):
+    """What the mailbox knows of a partnership: Get-MobileDeviceStatistics, which is expensive and read only when asked
+    for, after a wipe, and before a default level is tightened."""
+
+    device = models.OneToOneField(MobileDevice, primary_key=True, on_delete=models.CASCADE, related_name="statistics")
+    read_at = models.DateTimeField()
+    first_sync_at = models.DateTimeField(null=True)
+    last_attempt_at = models.DateTimeField(null=True)
+    last_success_at = models.DateTimeField(null=True, db_index=True)
+    status = models.CharField(max_length=64, blank=True, help_text="Exchange's label: DeviceOk, DeviceWipePending, ...")
+    policy_applied = models.CharField(max_length=255, blank=True)
+    policy_status = models.CharField(max_length=64, blank=True)
+    wipe_requested_at = models.DateTimeField(null=True)
+    wipe_sent_at = models.DateTimeField(null=True)
+    wipe_acknowledged_at = models.DateTimeField(null=True)
+    wipe_requestor = models.CharField(max_length=320, blank=True)
+    account_wipe_requested_at = models.DateTimeField(null=True)
+    account_wipe_sent_at = models.DateTimeField(null=True)
+    account_wipe_acknowledged_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {self.status}"

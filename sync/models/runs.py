@@ -20,6 +20,8 @@ class SyncRun(models.Model):
     class Kind(models.TextChoices):
         QUICK = "deltaSync", _("Quick sync")
         FULL = "fullSync", _("Full sync")
+        # Decides and acts on what is known, without listing devices: after an approval, or a change of policy.
+        APPLY = "apply", _("Apply policy")
 
     class Trigger(models.TextChoices):
         BUTTON = "button", _("Button")
@@ -27,6 +29,8 @@ class SyncRun(models.Model):
         API = "api", _("API")
         COMMAND = "command", _("Command line")
         SETUP = "setup", _("First sync")
+        POLICY = "policy", _("Policy change")
+        APPROVAL = "approval", _("Approval")
 
     class Status(models.TextChoices):
         QUEUED = "queued", _("Queued")
@@ -42,6 +46,10 @@ class SyncRun(models.Model):
         ORGANIZATION = "organization", _("Reading servers and settings")
         DEVICES = "devices", _("Reading devices")
         SWEEPING = "sweeping", _("Marking devices that are gone")
+        RECORDS = "records", _("Reading device records")
+        MAILBOXES = "mailboxes", _("Reading mailboxes")
+        DECIDING = "deciding", _("Deciding access")
+        ACTING = "acting", _("Telling Exchange")
         FINISHED = "finished", _("Finished")
 
     ACTIVE = (Status.QUEUED, Status.RUNNING)
@@ -71,6 +79,8 @@ class SyncRun(models.Model):
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_by_name = models.CharField(max_length=200, blank=True)
+    # Nothing is sent to Exchange that changes anything; what would have been sent is journaled as observed.
+    is_dry_run = models.BooleanField(default=False)
     # A full sync asked for while this quick one ran: {"trigger", "name", "user_id"}, started when this ends.
     then_full = models.JSONField(null=True, blank=True)
 
@@ -88,6 +98,14 @@ class SyncRun(models.Model):
     gone = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0, help_text="Objects that could not be read; each has an event.")
     throttled_seconds = models.FloatField(default=0.0)
+    # Deciding and acting. to_allow, to_deny: devices whose access the plan changes; held: denials that wait.
+    decided = models.PositiveIntegerField(default=0)
+    to_allow = models.PositiveIntegerField(default=0)
+    to_deny = models.PositiveIntegerField(default=0)
+    held = models.PositiveIntegerField(default=0)
+    commands_planned = models.PositiveIntegerField(default=0)
+    commands_done = models.PositiveIntegerField(default=0)
+    commands_failed = models.PositiveIntegerField(default=0)
     # A code of connectors.problems and the values its sentence names; never text of a library.
     error_code = models.CharField(max_length=64, blank=True)
     error_params = models.JSONField(default=dict, blank=True)
