@@ -67,6 +67,10 @@ class ExchangeOrganization(models.Model):
     user_mail_insert = models.TextField(blank=True)
     admin_mail_recipients = models.JSONField(default=list, blank=True)
     settings_observed_at = models.DateTimeField(null=True, blank=True)
+    # Device access rules as [identity, characteristic, query, level], device classes as [type, model]; remote spelling.
+    access_rules = models.JSONField(default=list, blank=True)
+    device_classes = models.JSONField(default=list, blank=True)
+    rules_observed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["name"]

@@ -14,6 +14,21 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
+            model_name='exchangeorganization',
+            name='access_rules',
+            field=models.JSONField(blank=True, default=list),
+        ),
+        migrations.AddField(
+            model_name='exchangeorganization',
+            name='device_classes',
+            field=models.JSONField(blank=True, default=list),
+        ),
+        migrations.AddField(
+            model_name='exchangeorganization',
+            name='rules_observed_at',
+            field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
             model_name='connector',
             name='is_observe_only',
             field=models.BooleanField(default=False, help_text='On: no command that changes Exchange is ever sent; what would be sent is shown.'),
