@@ -158,6 +158,9 @@ class Connector(models.Model):
     synced_until = models.DateTimeField(null=True, blank=True)
     # Grows by one each time a run takes the lease; a write carrying an older number is refused.
     fence = models.BigIntegerField(default=0)
+    # Who looks at single mailboxes now (sync.checks): one worker at a time, beside any run.
+    checks_owner = models.CharField(max_length=255, blank=True)
+    checks_lease_expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
