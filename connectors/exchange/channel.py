@@ -1,7 +1,8 @@
 """Running commands in one session: each comes to a known end, complete, or an error, or canceled in time.
 
 It knows no cmdlet and no record; session.py does. It never retries and never reconnects by itself. Whatever a library
-raises in here leaves as an error of ours (translate.py).
+raises in here leaves as an error of ours (translate.py). A command that changes something and whose end is not learnt
+after it went out leaves as OutcomeUnknownError, never as an error that invites to try again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from contextlib import contextmanager
 
 from pypsrp.complex_objects import RunspacePoolState
 
-from connectors.exchange import cmdlets, throttle
+from connectors.exchange import cmdlets, powershell, throttle
 from connectors.exchange.client import Account, Endpoint, Options, Throttling
 from connectors.exchange.cmdlets import Command, Identity
-from connectors.exchange.errors import CanceledError, ExchangeError, TransientError
+from connectors.exchange.errors import (
+    CanceledError,
+    ExchangeError,
+    ObserveOnlyError,
+    OutcomeUnknownError,
+    StopError,
+    ThrottledError,
+    TransientError,
+)
 from connectors.exchange.pool import FastPipeline, FastPool, RemoteError
 from connectors.exchange.translate import from_record, translate
 from connectors.exchange.transport import Watch
@@ -29,6 +38,8 @@ LEAVE = 5
 # What Exchange says when it stopped at ResultSize; and how many objects that is by default.
 TRUNCATED = ("more results available", "more results are available")
 DEFAULT_RESULT_SIZE = 1000
+# Error records that tell of the way to Exchange's inside and not of the command: it may have been carried out.
+UNSURE_RECORDS = frozenset({"shell_lost", "cmdlet_proxy_failed"})
 
 
 def refused(error: RemoteError) -> bool:
@@ -48,6 +59,9 @@ class Channel:
         self._connection = Connection(endpoint, account, options, self._watch)
         self._pool = FastPool(self._connection, options)
         self._current: FastPipeline | None = None
+        # Of the command that ran last: Exchange took it; what Exchange itself said of it.
+        self._is_taken = False
+        self._refusal: ExchangeError | None = None
 
     @property
     def clock_skew(self) -> float:
@@ -83,6 +97,54 @@ class Channel:
     def stream(self, *commands: Command, tolerated: Callable[[RemoteError], bool] = refused) -> Iterator[bytes]:
         for batch in self.batches(*commands, tolerated=tolerated):
             yield from batch
+
+    def write(self, command: Command) -> list[bytes]:
+        """Run one command that changes something, to its end; the raw objects it gave.
+
+        Raises ObserveOnlyError where the session only observes, OutcomeUnknownError when the command went out and
+        its end was not learnt. Any other error, CanceledError included, says that it was not carried out. Once it went
+        out, the caller's wish to stop is heeded after some seconds only.
+        """
+        self._watch.check()
+        found: list[bytes] = []
+        try:
+            with self._watch.patiently():
+                for batch in self.batches(command):
+                    found += batch
+        except (CanceledError, ExchangeError) as error:
+            if self._is_known(error):
+                raise
+            raise self.unknown(command, error) from error
+        return found
+
+    def _is_known(self, error: CanceledError | ExchangeError) -> bool:
+        """Whether an error says for sure that the command was not carried out."""
+        if not self._watch.has_delivered:
+            return True
+        if error is self._refusal:
+            return error.code not in UNSURE_RECORDS
+        if self._is_taken or isinstance(error, CanceledError):
+            return False
+        # The answer to the command itself. What is no answer of Exchange's may stand for anything.
+        refuses = isinstance(error, StopError | ThrottledError) and error.code != "not_powershell"
+        return refuses or error.code == "shell_lost"
+
+    def unknown(
+        self, command: Command, error: CanceledError | ExchangeError, *, is_accepted: bool = False
+    ) -> OutcomeUnknownError:
+        """To be raised from what was met. `is_accepted`: it is known that the command was carried out."""
+        told = error if isinstance(error, ExchangeError) else None
+        found = OutcomeUnknownError(
+            "what became of the command is not known",
+            command=powershell.text(command),
+            server=self.endpoint.fqdn,
+            cmdlet=command.name,
+            remote_text=told.remote_text if told else "",
+            request_id=told.request_id if told else "",
+        )
+        found.because = told.code if told else "canceled"
+        found.is_accepted = is_accepted
+        return found
 
     def batches(
         self,
@@ -137,10 +199,16 @@ class Channel:
                 pipeline.add_parameter(parameter, _sent(value))
         self._pool.heard()
         self._current = pipeline
+        self._watch.has_delivered, self._is_taken, self._refusal = False, False, None
         try:
             with self._translated(name):
                 pipeline.begin_invoke()
+            self._is_taken = True
             yield pipeline
+        except ObserveOnlyError as error:
+            self._current = None  # nothing was begun
+            error.command = powershell.text(*commands)
+            raise
         except CanceledError:
             raise  # the session closes now, and its commands with it
         except BaseException:
@@ -208,7 +276,7 @@ class Channel:
             raise found from error
 
     def _failure(self, error: RemoteError, name: str, is_listing: bool) -> ExchangeError:
-        found = from_record(error, server=self.endpoint.fqdn, cmdlet=name)
+        found = self._refusal = from_record(error, server=self.endpoint.fqdn, cmdlet=name)
         if is_listing and found.code == "command_failed":
             incomplete = self._incomplete("Exchange reported an error in the listing", name, True, found.remote_text)
             incomplete.request_id = found.request_id

@@ -6,6 +6,8 @@ It refuses property names that Exchange does not filter devices by, so that a mi
 from __future__ import annotations
 
 import datetime
+import uuid
+from collections.abc import Iterable
 from typing import Literal
 
 # Get-MobileDevice / Get-ActiveSyncDevice (Microsoft Learn, "Filterable properties for the Filter parameter").
@@ -32,7 +34,18 @@ DEVICE_PROPERTIES = frozenset(
     }
 )
 MAILBOX_PROPERTIES = frozenset(
-    {"ActiveSyncAllowedDeviceIDs", "ActiveSyncBlockedDeviceIDs", "DisplayName", "HasActiveSyncDevicePartnership"}
+    {
+        "ActiveSyncAllowedDeviceIDs",
+        "ActiveSyncBlockedDeviceIDs",
+        "ActiveSyncMailboxPolicy",
+        "DisplayName",
+        "DistinguishedName",
+        "Guid",
+        "HasActiveSyncDevicePartnership",
+        "PrimarySmtpAddress",
+        "RecipientType",
+        "SamAccountName",
+    }
 )
 KNOWN_PROPERTIES = DEVICE_PROPERTIES | MAILBOX_PROPERTIES
 
@@ -97,3 +110,25 @@ def devices_in_state(*states: str) -> str:
 def devices_first_seen_after(moment: datetime.datetime) -> str:
     """Devices that synchronised for the first time after `moment` (aware)."""
     return compare("FirstSyncTime", "gt", moment)
+
+
+def mailboxes_with_devices_or_entries() -> str:
+    """Mailboxes that ActiveSync phones have come to, and those with a personal entry for one that has not come yet.
+
+    Who has Outlook for mobile alone may be said to have no partnership; personal entries do not concern that one.
+    """
+    return some(
+        compare("HasActiveSyncDevicePartnership", "eq", True),
+        compare("ActiveSyncAllowedDeviceIDs", "ne", None),
+        compare("ActiveSyncBlockedDeviceIDs", "ne", None),
+    )
+
+
+def mailboxes() -> str:
+    """Every mailbox of a person, for the cmdlets that list other recipients too."""
+    return compare("RecipientType", "eq", "UserMailbox")
+
+
+def objects_by_guid(guids: Iterable[uuid.UUID]) -> str:
+    """The objects with these GUIDs, at least one. How long a filter may be is not documented: give few at a time."""
+    return some(*(compare("Guid", "eq", str(guid)) for guid in guids))

@@ -18,7 +18,8 @@ from pypsrp.powershell import PowerShell, RunspacePool
 
 from connectors.exchange.client import Options
 from connectors.exchange.clixml import CliObject, ClixmlError, display, read_object
-from connectors.exchange.errors import TransientError
+from connectors.exchange.cmdlets import is_reading
+from connectors.exchange.errors import ObserveOnlyError, TransientError
 from connectors.exchange.fragments import OUTPUT, FastFragmenter, RawMessage
 from connectors.exchange.wsman import Connection
 
@@ -85,6 +86,7 @@ class FastPool(RunspacePool):
             idle_timeout=options.idle_timeout,
         )
         self._fragmenter = FastFragmenter(connection.max_payload_size, self._serializer)
+        self.is_observe_only = options.observe_only
         self._options = options
         self._heard_at = time.monotonic()
 
@@ -155,6 +157,15 @@ class FastPipeline(PowerShell):
     @property
     def is_completed(self) -> bool:
         return bool(self.state == PSInvocationState.COMPLETED)
+
+    def begin_invoke(self, *arguments: Any, **options: Any) -> None:
+        """pypsrp's hook, by which every command leaves. Raises ObserveOnlyError in place of sending what may change
+        something, when the session only observes: whoever made the command, and whatever made it."""
+        if self.runspace_pool.is_observe_only:
+            for command in self.commands:
+                if command.is_script or not is_reading(str(command.cmd)):
+                    raise ObserveOnlyError("the session only observes", cmdlet=str(command.cmd))
+        super().begin_invoke(*arguments, **options)
 
     def poll(self, timeout: int) -> list[bytes]:
         """One Receive: the raw objects that came; none when nothing came within `timeout` seconds."""

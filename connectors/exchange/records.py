@@ -7,10 +7,16 @@ aware UTC. Nothing is dropped silently: a value of a wrong shape raises RecordEr
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from connectors.exchange.policies import PolicyValue
+
+# The end of a distinguished name, which is the domain's. A comma in a name is escaped.
+_DOMAIN_PART = re.compile(r"(?:^|(?<!\\),)DC=([^,]+)", re.IGNORECASE)
 
 
 class RecordError(ValueError):
@@ -121,27 +127,71 @@ class DeviceStatisticsRecord:
     policy_applied: str
     policy_application_status: str
     status: str
+    status_note: str
     first_sync_time: datetime.datetime | None
     last_sync_attempt_time: datetime.datetime | None
     last_success_sync: datetime.datetime | None
+    is_remote_wipe_supported: bool
+    # A wipe's course, by its times: asked for, told to the phone, confirmed by the phone. `status` says the same by
+    # labels that no vendor's list confirms.
     wipe_requested_at: datetime.datetime | None
+    wipe_sent_at: datetime.datetime | None
     wipe_acknowledged_at: datetime.datetime | None
+    wipe_requestor: str
+    # The same of a wipe of the account alone; always unset before Exchange 2016.
+    account_only_wipe_requested_at: datetime.datetime | None
+    account_only_wipe_sent_at: datetime.datetime | None
+    account_only_wipe_acknowledged_at: datetime.datetime | None
+    account_only_wipe_requestor: str
 
 
 @dataclass(frozen=True, slots=True)
 class CasMailboxRecord:
-    """Get-CASMailbox: a mailbox's personal entries and ActiveSync settings."""
+    """Get-CASMailbox: a mailbox's personal entries and ActiveSync settings.
+
+    `email_addresses` keep Exchange's prefixes: SMTP: is the primary, smtp: are the others.
+    """
 
     guid: uuid.UUID
     identity: str
     name: str
     display_name: str
+    distinguished_name: str
+    sam_account_name: str
     primary_smtp_address: str
+    email_addresses: tuple[str, ...]
+    originating_server: str  # the domain controller that answered
     active_sync_enabled: bool
     has_active_sync_device_partnership: bool
     allowed_device_ids: tuple[str, ...]
     blocked_device_ids: tuple[str, ...]
-    active_sync_mailbox_policy: str
+    active_sync_mailbox_policy: str  # "" where the organisation's default applies
+    is_policy_defaulted: bool
+    when_changed: datetime.datetime | None
+
+    @property
+    def domain_controller(self) -> str:
+        """The one to write this mailbox to, so that it can be read back without lag; "" when none is known to do.
+
+        A forest-wide view is answered by a global catalog, which may stand in another domain; there the mailbox
+        cannot be written.
+        """
+        domain = ".".join(_DOMAIN_PART.findall(self.distinguished_name)).lower()
+        server = self.originating_server.lower()
+        return self.originating_server if domain and server.partition(".")[2] == domain else ""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """Get-User: what tells whose account a mailbox is."""
+
+    guid: uuid.UUID
+    identity: str
+    distinguished_name: str
+    sid: str
+    user_principal_name: str
+    sam_account_name: str
+    primary_smtp_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +229,20 @@ class DeviceClassRecord:
     device_type: str
     device_model: str
     last_update_time: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxPolicyRecord:
+    """Get-MobileDeviceMailboxPolicy / Get-ActiveSyncMailboxPolicy: what Exchange has phones do (a PIN, above all).
+
+    `settings`: by our names (policies.py), those that this version showed and that were not null; a value is of the
+    setting's kind, or text where it cannot be read as that.
+    """
+
+    identity: str
+    name: str
+    guid: uuid.UUID | None
+    distinguished_name: str
+    is_default: bool
+    settings: Mapping[str, PolicyValue]
+    when_changed: datetime.datetime | None

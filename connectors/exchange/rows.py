@@ -11,10 +11,12 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from connectors.exchange import versions
-from connectors.exchange.clixml import CliObject, display, items
+from connectors.exchange import policies, versions
+from connectors.exchange.clixml import CliObject, display, flatten, items
+from connectors.exchange.policies import Kind, PolicyValue
 from connectors.exchange.records import (
     ActiveSyncOrganizationSettingsRecord,
     CasMailboxRecord,
@@ -22,10 +24,12 @@ from connectors.exchange.records import (
     DeviceClassRecord,
     DeviceStatisticsRecord,
     ExchangeServerRecord,
+    MailboxPolicyRecord,
     MobileDeviceRecord,
     OrganizationRecord,
     RecipientRecord,
     RecordError,
+    UserRecord,
 )
 from connectors.exchange.shapes import ShapeReader
 
@@ -65,6 +69,49 @@ DEVICE_PROPERTIES = (
 )
 
 
+# The properties that the server is asked for where it can choose them (Select-Object); what the functions below read.
+CAS_MAILBOX_PROPERTIES = (
+    "Guid",
+    "Identity",
+    "Name",
+    "DisplayName",
+    "DistinguishedName",
+    "SamAccountName",
+    "PrimarySmtpAddress",
+    "EmailAddresses",
+    "OriginatingServer",
+    "ActiveSyncEnabled",
+    "HasActiveSyncDevicePartnership",
+    "ActiveSyncAllowedDeviceIDs",
+    "ActiveSyncBlockedDeviceIDs",
+    "ActiveSyncMailboxPolicy",
+    "ActiveSyncMailboxPolicyIsDefaulted",
+    "WhenChangedUTC",
+)
+USER_PROPERTIES = (
+    "Guid",
+    "Identity",
+    "DistinguishedName",
+    "Sid",
+    "UserPrincipalName",
+    "SamAccountName",
+    "PrimarySmtpAddress",
+    "WindowsEmailAddress",
+)
+RECIPIENT_PROPERTIES = (
+    "Guid",
+    "Identity",
+    "DistinguishedName",
+    "DisplayName",
+    "SamAccountName",
+    "PrimarySmtpAddress",
+    "EmailAddresses",
+    "ExternalDirectoryObjectId",
+    "RecipientType",
+    "RecipientTypeDetails",
+)
+
+
 class RawObject:
     """A records.WireObject: the bytes as they came, and what tells them from any others."""
 
@@ -99,6 +146,11 @@ class Reader(Generic[AnyRecord]):
 def device_reader() -> Reader[MobileDeviceRecord]:
     """A reader for one listing of devices."""
     return Reader(DEVICE_PROPERTIES, device)
+
+
+def one_device(value: CliObject) -> MobileDeviceRecord:
+    """As device(), of an object that came alone."""
+    return device(flatten(value, DEVICE_PROPERTIES))
 
 
 def device(texts: Texts) -> MobileDeviceRecord:
@@ -208,6 +260,13 @@ class Row:
     def texts(self, name: str) -> tuple[str, ...]:
         return items(self._properties.get(name))
 
+    def entries(self, name: str) -> tuple[str, ...]:
+        """Device ids. Raises RecordError for a list that came as one text, whose members nobody can tell apart."""
+        value = self._properties.get(name)
+        if isinstance(value, str) and "," in value:
+            raise RecordError(f"{name} is text where a list was expected")
+        return tuple(entry for entry in items(value) if entry.strip())
+
     def flag(self, name: str) -> bool:
         """False for null and for a property that this version does not have. Raises RecordError for another text."""
         text = self.text(name).lower()
@@ -268,11 +327,19 @@ def device_statistics(value: CliObject) -> DeviceStatisticsRecord:
         policy_applied=row.text("DevicePolicyApplied"),
         policy_application_status=row.text("DevicePolicyApplicationStatus"),
         status=row.text("Status"),
+        status_note=row.text("StatusNote"),
         first_sync_time=row.time("FirstSyncTime"),
         last_sync_attempt_time=row.time("LastSyncAttemptTime"),
         last_success_sync=row.time("LastSuccessSync"),
+        is_remote_wipe_supported=row.flag("IsRemoteWipeSupported"),
         wipe_requested_at=row.time("DeviceWipeRequestTime"),
+        wipe_sent_at=row.time("DeviceWipeSentTime"),
         wipe_acknowledged_at=row.time("DeviceWipeAckTime"),
+        wipe_requestor=row.text("LastDeviceWipeRequestor"),
+        account_only_wipe_requested_at=row.time("AccountOnlyDeviceWipeRequestTime"),
+        account_only_wipe_sent_at=row.time("AccountOnlyDeviceWipeSentTime"),
+        account_only_wipe_acknowledged_at=row.time("AccountOnlyDeviceWipeAckTime"),
+        account_only_wipe_requestor=row.text("LastAccountOnlyDeviceWipeRequestor"),
     )
 
 
@@ -283,12 +350,32 @@ def cas_mailbox(value: CliObject) -> CasMailboxRecord:
         identity=row.required("Identity"),
         name=row.text("Name"),
         display_name=row.text("DisplayName"),
+        distinguished_name=row.text("DistinguishedName"),
+        sam_account_name=row.text("SamAccountName"),
         primary_smtp_address=row.text("PrimarySmtpAddress"),
+        email_addresses=row.texts("EmailAddresses"),
+        originating_server=row.text("OriginatingServer"),
         active_sync_enabled=row.flag("ActiveSyncEnabled"),
         has_active_sync_device_partnership=row.flag("HasActiveSyncDevicePartnership"),
-        allowed_device_ids=row.texts("ActiveSyncAllowedDeviceIDs"),
-        blocked_device_ids=row.texts("ActiveSyncBlockedDeviceIDs"),
+        allowed_device_ids=row.entries("ActiveSyncAllowedDeviceIDs"),
+        blocked_device_ids=row.entries("ActiveSyncBlockedDeviceIDs"),
         active_sync_mailbox_policy=row.text("ActiveSyncMailboxPolicy"),
+        is_policy_defaulted=row.flag("ActiveSyncMailboxPolicyIsDefaulted"),
+        when_changed=row.time("WhenChangedUTC"),
+    )
+
+
+def user(value: CliObject) -> UserRecord:
+    row = Row(value)
+    return UserRecord(
+        guid=row.guid("Guid"),
+        identity=row.required("Identity"),
+        distinguished_name=row.text("DistinguishedName"),
+        sid=row.text("Sid"),
+        user_principal_name=row.text("UserPrincipalName"),
+        sam_account_name=row.text("SamAccountName"),
+        # A user's own object has the one or the other, by version.
+        primary_smtp_address=row.text("PrimarySmtpAddress") or row.text("WindowsEmailAddress"),
     )
 
 
@@ -327,3 +414,41 @@ def device_class(value: CliObject) -> DeviceClassRecord:
         device_model=row.text("DeviceModel"),
         last_update_time=row.time("LastUpdateTime"),
     )
+
+
+def mailbox_policy(value: CliObject) -> MailboxPolicyRecord:
+    row = Row(value)
+    guid = row.optional("Guid")
+    shown = {
+        name: _setting(row, remote, kind)
+        for name, kind in policies.SETTINGS.items()
+        if (remote := _shown_as(row, name)) is not None
+    }
+    return MailboxPolicyRecord(
+        identity=row.required("Identity"),
+        name=row.text("Name"),
+        guid=read_guid(guid, "Guid") if guid else None,
+        distinguished_name=row.text("DistinguishedName"),
+        is_default=row.flag("IsDefault") or row.flag("IsDefaultPolicy"),
+        settings=MappingProxyType(shown),
+        when_changed=row.time("WhenChangedUTC"),
+    )
+
+
+def _shown_as(row: Row, name: str) -> str | None:
+    """Under which of its names a setting is there; None when it is not, or null."""
+    return next(
+        (remote for remote in (name, policies.ACTIVE_SYNC_NAMES.get(name, name)) if row.optional(remote) is not None),
+        None,
+    )
+
+
+def _setting(row: Row, remote: str, kind: Kind) -> PolicyValue:
+    if kind is Kind.LIST:
+        return row.texts(remote)
+    text = row.text(remote)
+    if kind is Kind.FLAG and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is Kind.NUMBER and text.isascii() and text.isdecimal():
+        return int(text)
+    return text

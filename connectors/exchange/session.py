@@ -7,11 +7,13 @@ it is canceled by should_stop alone, which is asked at least once a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from connectors.exchange import cmdlets, rows
+from connectors.exchange import cmdlets, opath, rows
 from connectors.exchange.channel import Channel
 from connectors.exchange.client import Account, Endpoint, ExchangeClient, Options, never
 from connectors.exchange.clixml import CliObject, ClixmlError, display, read_object
@@ -20,6 +22,7 @@ from connectors.exchange.errors import (
     BadRequestError,
     NotPermittedError,
     StopError,
+    TransientError,
 )
 from connectors.exchange.pool import RemoteError
 from connectors.exchange.records import (
@@ -30,15 +33,20 @@ from connectors.exchange.records import (
     DevicePage,
     DeviceStatisticsRecord,
     ExchangeServerRecord,
+    MailboxPolicyRecord,
     MobileDeviceRecord,
     OrganizationRecord,
     RecipientRecord,
     RecordError,
     ServerVersion,
+    UserRecord,
     WireObject,
 )
 from connectors.exchange.translate import from_record
+from connectors.exchange.writing import Writing
 
+# Objects asked for by GUID in one command; how long a filter may be is not documented.
+GUIDS_AT_ONCE = 50
 AUTHENTICATIONS = frozenset({"kerberos", "negotiate", "ntlm", "basic"})
 
 AnyRecord = TypeVar("AnyRecord")
@@ -65,8 +73,8 @@ def connect(
         session.close()
 
 
-class Session:
-    """client.ExchangeClient over the wire, with more readings than the interface asks for. Made by connect()."""
+class Session(Writing):
+    """client.ExchangeClient over the wire. Made by connect()."""
 
     def __init__(
         self, endpoint: Endpoint, account: Account, options: Options, should_stop: Callable[[], bool] = never
@@ -90,6 +98,10 @@ class Session:
         return self._version
 
     @property
+    def is_observe_only(self) -> bool:
+        return self._options.observe_only
+
+    @property
     def clock_skew(self) -> float:
         """Seconds by which the server's clock was ahead of ours when it refused us; 0 when it did not."""
         return self._channel.clock_skew
@@ -105,9 +117,18 @@ class Session:
         for family in Family:
             if f"Get-{family.value}" in self.granted:
                 return family
-        raise NotPermittedError(
-            "the account may not list devices", server=self.endpoint.fqdn, cmdlet=f"Get-{Family.MOBILE.value}"
-        )
+        raise self._not_granted(f"Get-{Family.MOBILE.value}")
+
+    @property
+    def policy_family(self) -> Family:
+        """What the policy cmdlets are called here. Raises NotPermittedError when the account has neither."""
+        for family in Family:
+            if f"Get-{cmdlets.policy_noun(family)}" in self.granted:
+                return family
+        raise self._not_granted(f"Get-{cmdlets.policy_noun(Family.MOBILE)}")
+
+    def _not_granted(self, cmdlet: str) -> NotPermittedError:
+        return NotPermittedError("the account has no such command", server=self.endpoint.fqdn, cmdlet=cmdlet)
 
     # Opening and closing
 
@@ -162,7 +183,7 @@ class Session:
         """
         newest = max((server.version.major for server in self.servers()), default=0)
         family = Family.ACTIVE_SYNC if 0 < newest < 15 else Family.MOBILE
-        return frozenset(cmdlets.COMMON) | {f"Get-{family.value}", f"Get-{family.value}Statistics"}
+        return frozenset((*cmdlets.COMMON, *cmdlets.family_names(family)))
 
     # What can be read
 
@@ -176,8 +197,9 @@ class Session:
     def organization(self) -> OrganizationRecord:
         return self._one(rows.organization, cmdlets.get_organization_config())
 
-    def organization_settings(self) -> ActiveSyncOrganizationSettingsRecord:
-        return self._one(rows.organization_settings, cmdlets.get_active_sync_organization_settings())
+    def organization_settings(self, *, domain_controller: str = "") -> ActiveSyncOrganizationSettingsRecord:
+        command = cmdlets.get_active_sync_organization_settings(domain_controller=domain_controller)
+        return self._one(rows.organization_settings, command)
 
     def devices(self, *, filter: str | None = None) -> Iterator[DevicePage]:
         """See client.ExchangeClient.devices. `parse` raises TransientError(malformed_answer) for broken CLIXML."""
@@ -202,19 +224,77 @@ class Session:
         command = cmdlets.get_mobile_device_statistics(self.family, mailbox=mailbox)
         return tuple(self._records(rows.device_statistics, command))
 
-    def cas_mailbox(self, identity: Identity) -> CasMailboxRecord:
-        return self._one(rows.cas_mailbox, cmdlets.get_cas_mailbox(identity))
+    def device(self, identity: Identity, *, domain_controller: str = "") -> MobileDeviceRecord:
+        command = cmdlets.get_mobile_device(self.family, identity, domain_controller=domain_controller)
+        return self._one(rows.one_device, command)
+
+    def cas_mailboxes(self, *, filter: str | None = None) -> Iterator[tuple[CasMailboxRecord, ...]]:
+        chosen = opath.mailboxes_with_devices_or_entries() if filter is None else filter
+        command = cmdlets.list_cas_mailboxes(filter=chosen)
+        return self._pages(rows.cas_mailbox, rows.CAS_MAILBOX_PROPERTIES, command)
+
+    def cas_mailboxes_by_guid(self, guids: Iterable[uuid.UUID]) -> Iterator[tuple[CasMailboxRecord, ...]]:
+        return _by_guid(guids, lambda chosen: self.cas_mailboxes(filter=chosen))
+
+    def cas_mailbox(self, identity: Identity, *, domain_controller: str = "") -> CasMailboxRecord:
+        return self._one(rows.cas_mailbox, cmdlets.get_cas_mailbox(identity, domain_controller=domain_controller))
+
+    def users(self, *, filter: str | None = None) -> Iterator[tuple[UserRecord, ...]]:
+        command = cmdlets.list_users(filter=opath.mailboxes() if filter is None else filter)
+        return self._pages(rows.user, rows.USER_PROPERTIES, command)
+
+    def users_by_guid(self, guids: Iterable[uuid.UUID]) -> Iterator[tuple[UserRecord, ...]]:
+        return _by_guid(guids, lambda chosen: self.users(filter=chosen))
+
+    def recipients(self, *, filter: str | None = None) -> Iterator[tuple[RecipientRecord, ...]]:
+        command = cmdlets.list_recipients(filter=opath.mailboxes() if filter is None else filter)
+        return self._pages(rows.recipient, rows.RECIPIENT_PROPERTIES, command)
+
+    def recipients_by_guid(self, guids: Iterable[uuid.UUID]) -> Iterator[tuple[RecipientRecord, ...]]:
+        return _by_guid(guids, lambda chosen: self.recipients(filter=chosen))
 
     def recipient(self, identity: Identity) -> RecipientRecord:
         return self._one(rows.recipient, cmdlets.get_recipient(identity))
 
-    def device_access_rules(self) -> tuple[DeviceAccessRuleRecord, ...]:
-        return tuple(self._records(rows.device_access_rule, cmdlets.get_active_sync_device_access_rules()))
+    def device_access_rules(self, *, domain_controller: str = "") -> tuple[DeviceAccessRuleRecord, ...]:
+        command = cmdlets.get_active_sync_device_access_rules(domain_controller=domain_controller)
+        return tuple(self._records(rows.device_access_rule, command))
 
     def device_classes(self) -> tuple[DeviceClassRecord, ...]:
         return tuple(self._records(rows.device_class, cmdlets.get_active_sync_device_classes()))
 
+    def mailbox_policies(self, *, domain_controller: str = "") -> tuple[MailboxPolicyRecord, ...]:
+        command = cmdlets.get_mailbox_policies(self.policy_family, domain_controller=domain_controller)
+        return tuple(self._records(rows.mailbox_policy, command))
+
     # Running commands
+
+    def execute(self, command: Command) -> None:
+        self._channel.write(command)
+
+    def _created(self, make: Callable[[CliObject], AnyRecord], command: Command) -> AnyRecord:
+        written = self._channel.write(command)
+        try:
+            (raw,) = written
+            return make(read_object(raw))
+        except ValueError as error:  # no object, or several; ClixmlError; RecordError
+            # It is there, but what it is called must be read from a listing.
+            unread = TransientError("what was created cannot be read", code="malformed_answer", remote_text=str(error))
+            raise self._channel.unknown(command, unread, is_accepted=True) from error
+
+    def _pages(
+        self, make: Callable[[CliObject], AnyRecord], properties: tuple[str, ...], listing: Command
+    ) -> Iterator[tuple[AnyRecord, ...]]:
+        """A listing that is asked for because it is granted, some records at a time. Complete, or it raises."""
+        if listing.name not in self.granted:
+            raise self._not_granted(listing.name)
+        commands = [listing, cmdlets.select_object(properties)] if self.selects else [listing]
+        for batch in self._channel.batches(*commands, is_listing=True):
+            try:
+                page = tuple([make(read_object(raw)) for raw in batch])
+            except (ClixmlError, RecordError) as error:
+                raise self._channel.malformed(listing.name) from error
+            yield page
 
     def _records(self, make: Callable[[CliObject], AnyRecord], command: Command) -> Iterator[AnyRecord]:
         for raw in self._channel.stream(command):
@@ -238,3 +318,12 @@ class Session:
         """A command whose output does not matter."""
         for _ in self._channel.stream(command):
             pass
+
+
+def _by_guid(
+    guids: Iterable[uuid.UUID], listing: Callable[[str], Iterator[tuple[AnyRecord, ...]]]
+) -> Iterator[tuple[AnyRecord, ...]]:
+    """The pages of one listing after another, each of some of the GUIDs."""
+    pending = iter(guids)
+    while chosen := tuple(itertools.islice(pending, GUIDS_AT_ONCE)):
+        yield from listing(opath.objects_by_guid(chosen))

@@ -31,6 +31,7 @@ from connectors.exchange import throttle
 from connectors.exchange.clixml import ClixmlError
 from connectors.exchange.errors import (
     FOREIGN_TEXT_LIMIT,
+    AlreadyExistsError,
     AmbiguousError,
     BadRequestError,
     ExchangeError,
@@ -351,6 +352,8 @@ def _record(record: RemoteError) -> ExchangeError:
         return NotFoundError("no such object", remote_text=text)
     if named("ManagementObjectAmbiguousException") or _AMBIGUOUS.search(text):
         return AmbiguousError("several such objects", remote_text=text)
+    if any(name.endswith("AlreadyExistsException") for name in names):
+        return AlreadyExistsError("there is such an object already", remote_text=text)
     if named("CmdletProxyException") or text.startswith("Error on proxy command"):
         return TransientError("Exchange could not pass the command on", code="cmdlet_proxy_failed", remote_text=text)
     if any(name.endswith("TransientException") for name in names):

@@ -40,6 +40,8 @@ from connectors.exchange.errors import CanceledError
 # Seconds between two looks at should_stop while the server is silent, and what an answer under way is given to arrive.
 SLICE = 0.5
 STOP_GRACE = 1.0
+# What a command that changes something is given to come to its end when the caller wants to stop.
+WRITE_GRACE = 10.0
 # IIS closes idle connections after 120 s, load balancers often after 60.
 IDLE_RESET = 45.0
 
@@ -57,15 +59,49 @@ class UnexpectedAnswerError(Exception):
 
 @dataclass
 class Watch:
-    """Whether the caller wants to stop; switched off while a session is being closed."""
+    """Whether the caller wants to stop; switched off while a session is being closed.
+
+    grace: seconds from the moment that the caller wants to, until that is heeded. has_delivered: a whole message has
+    left since this was last set to false, so the server may have acted on it.
+    """
 
     should_stop: Callable[[], bool]
     is_on: bool = True
+    grace: float = 0.0
+    has_delivered: bool = False
+    _is_message: bool = False
+    _asked_at: float | None = None
 
     def check(self) -> None:
         """Raises CanceledError when it is time to stop."""
-        if self.is_on and self.should_stop():
+        if self.is_on and self.should_stop() and self._until_stop() <= 0:
             raise CanceledError
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Within, a command is let come to its end for some seconds although the caller wants to stop."""
+        self.grace, self._asked_at = WRITE_GRACE, None
+        try:
+            yield
+        finally:
+            self.grace = 0.0
+
+    def _until_stop(self) -> float:
+        """Seconds that are left of the grace, which begins now if it has not begun."""
+        if self.grace <= 0:
+            return 0.0
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+        return self._asked_at + self.grace - now
+
+    def sends(self, *, is_message: bool) -> None:
+        """A request begins: one that says something, or the empty one that only signs in."""
+        self._is_message = is_message
+
+    def sent(self) -> None:
+        """The whole request has left."""
+        self.has_delivered |= self._is_message
 
     def wait(self, socket: Any, timeout: float | None) -> None:
         """Until the socket has something to read. Raises TimeoutError after `timeout` seconds, and CanceledError."""
@@ -83,7 +119,7 @@ class Watch:
             if not self.is_on:
                 continue
             if stop_at is None and self.should_stop():
-                stop_at = now + STOP_GRACE
+                stop_at = now + max(STOP_GRACE, self._until_stop())
             if stop_at is not None and time.monotonic() >= stop_at:
                 raise CanceledError
 
@@ -116,11 +152,13 @@ class _Adapter(HTTPAdapter):
 def _pool_classes(watch: Watch) -> dict[str, type[HTTPConnectionPool]]:
     class Connection(HTTPConnection):
         def getresponse(self) -> Any:
+            watch.sent()
             watch.wait(self.sock, _seconds(self.timeout))
             return super().getresponse()
 
     class SecureConnection(HTTPSConnection):
         def getresponse(self) -> Any:
+            watch.sent()
             watch.wait(self.sock, _seconds(self.timeout))
             return super().getresponse()
 
@@ -222,6 +260,7 @@ class Transport(_TransportHTTP):
     def _send_request(self, request: requests.PreparedRequest, timeout: Any = None) -> bytes:
         if self.session is None:
             raise RuntimeError("_send_request() before send()")
+        self.watch.sends(is_message=bool(request.body))
         response = self.session.send(
             request,
             timeout=timeout if timeout is not None else (self.connection_timeout, self.read_timeout),
