@@ -64,7 +64,8 @@ def _keys_of_mailbox(mailbox: Mailbox) -> Iterator[tuple[UserKey, tuple[str, ...
     yield UserKey.UPN, (text_key(mailbox.upn),) if mailbox.upn else ()
 
 
-def _keys_of_user(user: DirectoryUser) -> Iterator[tuple[UserKey, tuple[str, ...]]]:
+def keys_of_user(user: DirectoryUser) -> Iterator[tuple[UserKey, tuple[str, ...]]]:
+    """Each kind of key with the texts by which this person can be found, as they are compared."""
     yield UserKey.SID, (text_key(user.sid),) if user.sid else ()
     yield UserKey.IMMUTABLE_ID, (user.immutable_id.strip(),) if user.immutable_id else ()
     yield UserKey.DOMAIN_SAM, _domain_sam(user.domain, user.sam)
@@ -97,7 +98,7 @@ class Directory:
         self._found: dict[tuple[UserKey, str], dict[Key, DirectoryUser]] = {}
         for user in users:
             self.by_key[user.key] = user
-            for kind, texts in _keys_of_user(user):
+            for kind, texts in keys_of_user(user):
                 for text in texts:
                     self._found.setdefault((kind, text), {})[user.key] = user
 

@@ -5,13 +5,22 @@ from sync.models.devices import DeviceStatistics, MobileDevice
 from sync.models.journal import Approval, Command, DeviceEvent, Drift, HeldDenial, LedgerEntry, OrganizationLedger
 from sync.models.mailboxes import Mailbox
 from sync.models.notifications import Notification
-from sync.models.records import DirectoryGroup, DirectoryUser, GroupMember, ManagedDevice, Presence, UserKeyText
+from sync.models.records import (
+    CsvImport,
+    DirectoryGroup,
+    DirectoryUser,
+    GroupMember,
+    ManagedDevice,
+    Presence,
+    UserKeyText,
+)
 from sync.models.runs import RunEvent, SyncRun
 
 __all__ = [
     "AccessOverride",
     "Approval",
     "Command",
+    "CsvImport",
     "DeviceAccess",
     "DeviceEvent",
     "DeviceLink",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
 from django.db import models
 
 
@@ -160,3 +161,23 @@ class GroupMember(models.Model):
 
     def __str__(self) -> str:
         return self.user_source_id
+
+
+class CsvImport(models.Model):
+    """A file of records that was looked at and not imported yet, or was. What is imported is what is kept here, so that
+    it is the file that the preview showed. The content is dropped once imported, or when the hour is over."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    tenant = models.ForeignKey("connectors.Tenant", on_delete=models.CASCADE, related_name="csv_imports")
+    file_name = models.CharField(max_length=255, blank=True)
+    content = models.BinaryField(help_text="The text in UTF-8, compressed by zlib.")
+    made_at = models.DateTimeField()
+    made_by_name = models.CharField(max_length=200)
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    expires_at = models.DateTimeField(db_index=True)
+    imported_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.file_name
