@@ -5,13 +5,14 @@ Changes here are as if Exchange's own administrators or users had made them: no 
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from lab.exchange.cmdlets.directory import ACCESS_LEVELS
-from lab.exchange.objects import Device, Mailbox, utc_now
+from lab.exchange.cmdlets.directory import ACCESS_LEVELS, CHARACTERISTICS
+from lab.exchange.objects import AccessRule, Device, Mailbox, utc_now
 from lab.phone import Phone
 from lab.web import Request
 from lab.world import Organization, World
@@ -43,6 +44,9 @@ class OrganizationControl:
             ("GET", rf"{one}/log", self._log),
             ("DELETE", rf"{one}/log", self._log_clear),
             ("PUT", rf"{one}/hidden", self._hidden),
+            ("GET", rf"{one}/rules", self._rules),
+            ("PUT", rf"{one}/rules", self._rules_change),
+            ("GET", rf"{one}/policies", self._policies),
             ("GET", rf"{one}/devices", self._devices),
             ("POST", rf"{one}/devices", self._devices_add),
             ("POST", rf"{one}/devices/mutate", self._devices_mutate),
@@ -91,6 +95,44 @@ class OrganizationControl:
         engine = self._find(name).engine
         engine.hidden = frozenset(str(entry).lower() for entry in names)
         return {"hidden": sorted(engine.hidden)}
+
+    def _rules(self, request: Request, name: str) -> dict[str, Any]:
+        store = self._find(name).store
+        with store.lock:
+            rules = [(one.name, one.query, one.characteristic, one.level) for one in store.rules]
+        return {"rules": [dict(zip(("name", "query", "characteristic", "level"), rule, strict=True)) for rule in rules]}
+
+    def _rules_change(self, request: Request, name: str) -> dict[str, Any]:
+        """All of them at once: {"rules": [{"query": "Pixel 8", "characteristic": "DeviceModel", "level": "Block"}]}."""
+        store = self._find(name).store
+        rules = [
+            AccessRule(
+                str(one.get("query", "")),
+                _one_of(one.get("characteristic"), CHARACTERISTICS, "characteristic"),
+                _one_of(one.get("level"), ACCESS_LEVELS, "level"),
+            )
+            for one in request.json().get("rules", [])
+        ]
+        with store.lock:
+            store.rules[:] = rules
+        return self._rules(request, name)
+
+    def _policies(self, request: Request, name: str) -> dict[str, Any]:
+        """Settings by their ActiveSync names, where they are not the defaults."""
+        store = self._find(name).store
+        with store.lock:
+            assigned = [mailbox.policy for mailbox in store.mailboxes.values()]
+            return {
+                "policies": [
+                    {
+                        "name": policy.name,
+                        "is_default": policy.is_default,
+                        "settings": dict(policy.settings),
+                        "mailboxes": assigned.count(policy.name),
+                    }
+                    for policy in store.policies
+                ]
+            }
 
     # --- devices ---
 
@@ -144,6 +186,11 @@ class OrganizationControl:
                 if field in body:
                     setattr(device, field, str(body[field]))
                     device.touch(store.now())
+            if "first_sync" in body:
+                device.first_sync = _time(body["first_sync"])
+                device.touch(store.now())
+            if "last_success" in body:  # of the statistics: the directory does not hold it
+                device.last_success = device.last_attempt = _time(body["last_success"])
         return _device_row(device)
 
     def _phone(self, request: Request, name: str) -> dict[str, Any]:
@@ -186,9 +233,14 @@ class OrganizationControl:
     def _mailbox_change(self, request: Request, name: str, identity: str) -> dict[str, Any]:
         """The personal lists, and whether ActiveSync is on, as another administrator would set them."""
         store, mailbox, body = self._find(name).store, self._mailbox(name, identity), request.json()
-        if unknown := set(body) - {"allowed", "blocked", "active_sync_enabled"}:
-            raise ControlError(400, f"no field {', '.join(unknown)}", "use allowed, blocked, active_sync_enabled")
+        if unknown := set(body) - {"allowed", "blocked", "active_sync_enabled", "policy"}:
+            raise ControlError(
+                400, f"no field {', '.join(unknown)}", "use allowed, blocked, active_sync_enabled, policy"
+            )
         with store.lock:
+            if "policy" in body:
+                known = tuple(policy.name for policy in store.policies)
+                mailbox.policy = None if body["policy"] is None else _one_of(body["policy"], known, "policy")
             for field in ("allowed", "blocked"):
                 if field in body:
                     setattr(mailbox, field, [str(entry) for entry in body[field]])
@@ -211,12 +263,28 @@ def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:
     return str(value)
 
 
+def _time(text: Any, default: datetime.datetime | None = None) -> datetime.datetime:
+    """From ISO 8601; a time without zone is UTC. Raises ControlError."""
+    if text is None and default is not None:
+        return default
+    try:
+        moment = datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        raise ControlError(400, f"no time: {text!r}", "write it as 2026-11-01T08:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
 def _device_row(device: Device) -> dict[str, Any]:
     return {
         "guid": str(device.guid), "device_id": device.device_id, "device_type": device.device_type,
         "mailbox": device.mailbox.sam, "state": device.state, "reason": device.reason, "rule": device.rule,
         "client_type": device.client_type, "friendly_name": device.friendly_name, "os": device.os,
-        "model": device.model,
+        "model": device.model, "first_sync": device.first_sync.isoformat(),
+        "last_success": device.last_success.isoformat() if device.last_success else None,
+        "wipe": {
+            "requested": device.wipe_requested is not None, "sent": device.wipe_sent is not None,
+            "acknowledged": device.wipe_acknowledged is not None, "account_only": device.wipe_account_only,
+        },
     }  # fmt: skip
 
 
@@ -224,7 +292,8 @@ def _mailbox_row(mailbox: Mailbox) -> dict[str, Any]:
     return {
         "guid": str(mailbox.guid), "sam": mailbox.sam, "upn": mailbox.upn, "smtp": mailbox.smtp,
         "domain": mailbox.domain, "display_name": mailbox.display_name, "allowed": mailbox.allowed,
-        "blocked": mailbox.blocked, "active_sync_enabled": mailbox.active_sync_enabled,
+        "blocked": mailbox.blocked, "active_sync_enabled": mailbox.active_sync_enabled, "policy": mailbox.policy,
+        "sid": mailbox.sid,
     }  # fmt: skip
 
 
@@ -235,5 +304,6 @@ def _new_device(owner: Mailbox, body: dict[str, Any]) -> Device:
         device_type=str(body.get("device_type", "iPhone")), model=str(body.get("model", "iPhone14C5")),
         os=str(body.get("os", "iOS 17.6.1 21G93")), os_language="en", user_agent="Apple-iPhone14C5/2107.93",
         friendly_name=str(body.get("friendly_name", "")), state=str(body.get("state", "Allowed")),
-        reason=str(body.get("reason", "Global")), first_sync=now, created=now, changed=now,
+        reason=str(body.get("reason", "Global")), first_sync=_time(body.get("first_sync"), now), created=now,
+        last_success=_time(body["last_success"]) if "last_success" in body else None, changed=now,
     )  # fmt: skip

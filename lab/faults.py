@@ -31,10 +31,12 @@ SHELL_KINDS = frozenset(
         "objects_per_receive",  # at most `value` objects in one Receive answer
         "malformed_clixml",  # the `value`-th object is not well-formed
         "silent_end",  # objects are sent, the final state message never
+        "outcome_lost",  # the command runs to its end, then the connection is dropped without an answer
     }
 )
 COMMAND_KINDS = frozenset(
     {
+        "hold",  # the command is not begun for `value` seconds; none: until the fault is lifted
         "slow_command",  # `value` seconds before the first object
         "slow_object",  # `value` seconds before each object
         "throttle",  # user load quota text as a terminating error; `value` milliseconds named in it

@@ -118,7 +118,8 @@ class Organization:
                 return rows
 
     def device_add(self, **body: Any) -> dict[str, Any]:
-        """One device; mailbox=, device_id=, device_type=, model=, os=, state=, reason=, friendly_name=."""
+        """One device; mailbox=, device_id=, device_type=, model=, os=, state=, reason=, friendly_name=, first_sync=,
+        last_success= (ISO text)."""
         added: dict[str, Any] = self._call("POST", "devices", body)["devices"][0]
         return added
 
@@ -127,7 +128,8 @@ class Organization:
         return rows
 
     def device_change(self, guid: str, **body: Any) -> dict[str, Any]:
-        """state=, reason=, rule=, friendly_name=, os=, model=: what the directory holds, without the phone's doing."""
+        """state=, reason=, rule=, friendly_name=, os=, model=, first_sync=: what the directory holds, without the
+        phone's doing; last_success=: what the statistics say."""
         return self._call("PATCH", f"devices/{guid}", body)
 
     def devices_mutate(self, count: int) -> int:
@@ -144,8 +146,42 @@ class Organization:
         return rows
 
     def mailbox_change(self, mailbox: str, **body: Any) -> dict[str, Any]:
-        """allowed=, blocked=, active_sync_enabled=: as another administrator would set them."""
+        """allowed=, blocked=, active_sync_enabled=, policy=: as another administrator would set them."""
         return self._call("PATCH", f"mailboxes/{urllib.parse.quote(mailbox, safe='')}", body)
+
+    def mailbox(self, sam: str) -> dict[str, Any]:
+        """One mailbox as it is now: its lists, guid, addresses."""
+        offset = 0
+        while True:
+            page = self._call("GET", "mailboxes", offset=offset)
+            found = next((row for row in page["mailboxes"] if row["sam"] == sam), None)
+            offset += len(page["mailboxes"])
+            if found is not None or offset >= page["count"]:
+                assert found is not None, f"no mailbox {sam}"
+                return dict(found)
+
+    def rules_set(self, *rules: tuple[str, str, str]) -> None:
+        """All access rules, (query, characteristic, level) each, as another administrator would set them."""
+        names = ("query", "characteristic", "level")
+        self._call("PUT", "rules", {"rules": [dict(zip(names, rule, strict=True)) for rule in rules]})
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Access rules: name, query, characteristic, level."""
+        found: list[dict[str, Any]] = self._call("GET", "rules")["rules"]
+        return found
+
+    def policies(self) -> list[dict[str, Any]]:
+        """Mailbox policies: name, is_default, settings (ActiveSync names) and how many mailboxes have each."""
+        found: list[dict[str, Any]] = self._call("GET", "policies")["policies"]
+        return found
+
+    def writes(self, since: int = 0) -> list[dict[str, Any]]:
+        """Of the log, what changes something in Exchange."""
+        return [
+            entry
+            for entry in self.log(since)
+            if not entry["cmdlet"].startswith("Get-") and entry["cmdlet"] != "Set-ADServerSettings"
+        ]
 
     def settings(self, **body: Any) -> dict[str, Any]:
         """Change the organisation's ActiveSync settings, default_access_level= and so on; nothing: as they are."""

@@ -10,10 +10,15 @@ from lab.exchange.cmdlets.registry import INVALID_OPERATION, Context
 from lab.exchange.contract import Failure, ObjectXml, Output, Warn
 from lab.faults import Faults
 
+# How often a held command looks whether it may go on.
+LOOK = 0.02
+
 
 def with_faults(faults: Faults, context: Context, outputs: Iterator[Output], stop: threading.Event) -> Iterator[Output]:
     """What a command puts out, after the faults that are due for it."""
     where = {"server": context.state.server, "cmdlet": context.cmdlet}
+    if not _held(faults, where, stop):
+        return
     if fault := faults.take("slow_command", **where):
         stop.wait(_number(fault.value, 1.0))
     if fault := faults.take("micro_delay", **where):
@@ -34,6 +39,20 @@ def with_faults(faults: Faults, context: Context, outputs: Iterator[Output], sto
             "System.InvalidOperationException",
             category=INVALID_OPERATION,
         )
+
+
+def _held(faults: Faults, where: dict[str, str], stop: threading.Event) -> bool:
+    """Wait while a command is held. False: it was stopped meanwhile, and is not to be carried out."""
+    fault = faults.peek("hold", **where)
+    if fault is None:
+        return True
+    if fault.value:
+        faults.take("hold", **where)
+        return not stop.wait(_number(fault.value, 1.0))
+    while fault in faults.all():
+        if stop.wait(LOOK):
+            return False
+    return True
 
 
 def _objects(

@@ -152,6 +152,9 @@ class Connection(BaseHTTPRequestHandler):
         try:
             status, envelope = site.powershell.handle(body, caller)
         except DropConnection as drop:
+            if not drop.begun:
+                self._reset()
+                return
             status, envelope, is_dropped = 200, drop.begun, True
         except Exception:
             logger.exception("a request ended by an error of the lab's own")

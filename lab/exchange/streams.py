@@ -96,6 +96,11 @@ class OutputQueue:
             self._is_ended = True
             self._condition.notify_all()
 
+    def wait_for_end(self, timeout: float) -> bool:
+        """Whether nothing more will be put, within so many seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._is_ended, timeout)
+
     def fetch(
         self,
         message_id: str,

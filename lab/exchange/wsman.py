@@ -25,7 +25,7 @@ from lab.faults import Faults
 
 
 class DropConnection(Exception):
-    """Close the connection; `begun` is how much of an answer goes out before."""
+    """Close the connection; `begun` is the answer of which the half goes out before, nothing when it is empty."""
 
     def __init__(self, begun: bytes = b"") -> None:
         super().__init__("drop")
@@ -274,6 +274,11 @@ class WsManService:
                 with self._lock:
                     self._shells.pop(shell.id, None)
                 shell.break_pool()
+            if self._faults.peek("outcome_lost", self.fqdn, command.name):
+                if not command.queue.wait_for_end(envelope.timeout):
+                    raise refusals.timed_out()
+                if self._faults.take("outcome_lost", self.fqdn, command.name):
+                    raise DropConnection
             return self._fetch(command.queue, envelope, _upper(command.id), command.name)
 
     def _fetch(self, queue: OutputQueue, envelope: Envelope, command_id: str, cmdlet: str) -> bytes:

@@ -153,16 +153,28 @@ def _condition(context: Context, arguments: dict[str, Any], properties: Properti
             return False
         if predicate is None:
             return True
-        values = {
-            "RecipientType": "UserMailbox", "RecipientTypeDetails": "UserMailbox", "UserPrincipalName": mailbox.upn,
-            "ActiveSyncAllowedDeviceIDs": mailbox.allowed, "ActiveSyncBlockedDeviceIDs": mailbox.blocked,
-            "ActiveSyncEnabled": mailbox.active_sync_enabled, "ActiveSyncMailboxPolicy": mailbox.policy,
-            "HasActiveSyncDevicePartnership": _has_partnership(context.store, mailbox),
-        }  # fmt: skip
-        values |= {name: _plain(value) for name, value in properties(context.store, mailbox) if name not in values}
-        return predicate(values.get)
+        return predicate(lambda name: value(mailbox, name))
+
+    def value(mailbox: Mailbox, name: str) -> Any:
+        if name in _QUICK:
+            return _QUICK[name](context.store, mailbox)
+        return next((_plain(found) for known, found in properties(context.store, mailbox) if known == name), None)
 
     return fits
+
+
+# Filtered on in large organisations, without making all properties of every mailbox.
+_QUICK: dict[str, Callable[[Store, Mailbox], Any]] = {
+    "Guid": lambda store, mailbox: mailbox.guid,
+    "RecipientType": lambda store, mailbox: "UserMailbox",
+    "RecipientTypeDetails": lambda store, mailbox: "UserMailbox",
+    "UserPrincipalName": lambda store, mailbox: mailbox.upn,
+    "ActiveSyncAllowedDeviceIDs": lambda store, mailbox: mailbox.allowed,
+    "ActiveSyncBlockedDeviceIDs": lambda store, mailbox: mailbox.blocked,
+    "ActiveSyncEnabled": lambda store, mailbox: mailbox.active_sync_enabled,
+    "ActiveSyncMailboxPolicy": lambda store, mailbox: mailbox.policy,
+    "HasActiveSyncDevicePartnership": lambda store, mailbox: _has_partnership(store, mailbox),
+}
 
 
 def _plain(value: Any) -> Any:
