@@ -55,7 +55,7 @@ def user_addresses(user: DirectoryUser) -> Iterator[str]:
             yield key
 
 
-def _keys_of_mailbox(mailbox: Mailbox) -> Iterator[tuple[UserKey, tuple[str, ...]]]:
+def keys_of_mailbox(mailbox: Mailbox) -> Iterator[tuple[UserKey, tuple[str, ...]]]:
     yield UserKey.SID, tuple(text_key(sid) for sid in (mailbox.sid, mailbox.master_sid) if sid)
     # Base64: its case counts.
     yield UserKey.IMMUTABLE_ID, (mailbox.immutable_id.strip(),) if mailbox.immutable_id else ()
@@ -106,7 +106,7 @@ class Directory:
         """The first key that finds somebody decides; later keys only tell apart those whom it left."""
         left: dict[Key, DirectoryUser] = {}
         by: UserKey | None = None
-        for kind, texts in _keys_of_mailbox(mailbox):
+        for kind, texts in keys_of_mailbox(mailbox):
             found = {
                 key: user
                 for text in texts
