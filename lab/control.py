@@ -1,7 +1,8 @@
 """The control interface: JSON over HTTP on loopback, for tests, benchmarks and curious people. docs/lab.md lists it.
 
 Its address holds a random token, since loopback is open to every user of the machine. An error answers with what was
-wrong, why, and what would be right. What concerns one organisation stands in control_organizations.py.
+wrong, why, and what would be right. What concerns one organisation stands in control_organizations.py, what concerns
+Graph in control_graph.py.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
+from lab.control_graph import GraphControl
 from lab.control_organizations import ControlError, OrganizationControl
 from lab.exchange.wsman import Limits
 from lab.faults import KINDS, Fault
 from lab.scenarios import from_values
-from lab.tenant import PERMISSIONS, Tenant
 from lab.web import Reply, Request, Service
 from lab.world import World
 
@@ -31,6 +32,7 @@ class Control:
         self.world = world
         self.token = token or secrets.token_urlsafe(16)
         self.service = Service(self._handle, port)
+        self._graph = GraphControl(world)
         self._routes: tuple[tuple[str, str, Callable[..., Any]], ...] = (
             ("GET", r"", self._state),
             ("GET", r"faults", self._faults),
@@ -40,10 +42,7 @@ class Control:
             ("PATCH", r"limits", self._limits),
             ("POST", r"reset", self._reset),
             ("POST", r"organizations", self._organization_add),
-            ("GET", r"graph/log", self._graph_log),
-            ("POST", r"graph/([^/]+)/throttle", self._graph_throttle),
-            ("PUT", r"graph/([^/]+)/permissions", self._graph_permissions),
-            ("PATCH", r"graph/([^/]+)/devices/([^/]+)", self._graph_device),
+            *self._graph.routes(),
             *OrganizationControl(world).routes(),
         )
 
@@ -92,8 +91,7 @@ class Control:
             setattr(self.world.limits, name, value)
         for organization in self.world.organizations:
             organization.engine.hidden = frozenset()
-        for tenant in self.world.tenants:
-            tenant.throttle_next, tenant.permissions = 0, PERMISSIONS
+        self._graph.reset()
         return {}
 
     def _organization_add(self, request: Request) -> dict[str, Any]:
@@ -140,40 +138,3 @@ class Control:
         for name, value in wanted.items():
             setattr(self.world.limits, name, kinds[name](value))
         return asdict(self.world.limits)
-
-    # --- Graph ---
-
-    def _tenant(self, name: str) -> Tenant:
-        tenant = next((t for t in self.world.tenants if t.name.lower() == name.lower()), None)
-        if tenant is None:
-            names = ", ".join(t.name for t in self.world.tenants)
-            raise ControlError(404, f"no tenant called {name}", f"there are: {names}")
-        return tenant
-
-    def _graph_log(self, request: Request) -> dict[str, Any]:
-        return {"log": list(self.world.graph.requests) if self.world.graph else []}
-
-    def _graph_throttle(self, request: Request, name: str) -> dict[str, Any]:
-        tenant, body = self._tenant(name), request.json()
-        with tenant.lock:
-            tenant.throttle_next = int(body.get("count", 1))
-            tenant.retry_after = str(body.get("retry_after", tenant.retry_after))
-        return {"count": tenant.throttle_next, "retry_after": tenant.retry_after}
-
-    def _graph_permissions(self, request: Request, name: str) -> dict[str, Any]:
-        """What the application may read: {"permissions": ["User.Read.All"]}."""
-        tenant = self._tenant(name)
-        tenant.permissions = frozenset(str(one) for one in request.json().get("permissions", []))
-        return {"permissions": sorted(tenant.permissions)}
-
-    def _graph_device(self, request: Request, name: str, device_id: str) -> dict[str, Any]:
-        """Change properties of a managed device: {"complianceState": "noncompliant"}."""
-        tenant, body = self._tenant(name), request.json()
-        with tenant.lock:
-            row = tenant.devices.get(device_id)
-            if row is None:
-                raise ControlError(404, f"no managed device {device_id}", "take an id from Graph")
-            if unknown := set(body) - set(row):
-                raise ControlError(400, f"no property {', '.join(unknown)}", f"known: {', '.join(sorted(row))}")
-            row.update(body)
-            return dict(row)

@@ -45,9 +45,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
+    """`body`: bytes as they are, anything else as JSON. `status` 0: the connection ends without an answer.
+
+    sent: only so many bytes of the body go out before the connection ends; None sends all.
+    """
+
     status: int
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    sent: int | None = None
 
 
 Handle = Callable[[Request], Reply]
@@ -85,6 +91,12 @@ class _Threading(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+def _bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -109,15 +121,19 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:  # noqa: BLE001 - the outermost boundary of a request
             traceback.print_exc()
             reply = Reply(500, {"error": f"the lab itself failed: {error!r}", "remedy": "see what it printed"})
-        body = b"" if reply.body is None else json.dumps(reply.body).encode()
+        if reply.status == 0:
+            self.close_connection = True
+            return
+        body = _bytes(reply.body)
         self.send_response(reply.status)
-        if body:
+        if body and "Content-Type" not in reply.headers:
             self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: reply.sent])
+        self.close_connection = self.close_connection or reply.sent is not None
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any
 

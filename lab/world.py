@@ -31,8 +31,10 @@ from lab.exchange.tls import Authority
 from lab.exchange.wsman import Limits
 from lab.faults import Faults
 from lab.graph import Graph
+from lab.graph_application import application_certificate
 from lab.kdc import Kdc
 from lab.scenarios import OrganizationSpec
+from lab.smtp import SmtpServer
 from lab.tenant import Tenant, populate
 
 HOST = "127.0.0.1"
@@ -51,6 +53,7 @@ class Organization:
     account_rows: list[dict[str, str]]
     servers: list[WebServer]
     autodiscover: Autodiscover
+    smtp: SmtpServer
 
     def row(self) -> dict[str, Any]:
         """Its entry in the state file."""
@@ -66,6 +69,7 @@ class Organization:
                 for s in self.servers
             ],
             "accounts": self.account_rows,
+            "smtp": {"fqdn": self.smtp.fqdn, "host": HOST, "port": self.smtp.port, "tls_port": self.smtp.tls_port},
         }
 
 
@@ -118,12 +122,13 @@ class World:
         autodiscover = Autodiscover(store)
         routes: dict[str, Route] = {
             "/Microsoft-Server-ActiveSync": ActiveSync(store),
-            "/EWS/Exchange.asmx": Ews(store),
+            "/EWS/Exchange.asmx": Ews(store, self.faults),
             "/autodiscover": autodiscover,
             "/autodiscover/autodiscover.json": AutodiscoverJson(autodiscover),
         }
         servers = [self._server(fqdn, old, engine, accounts, routes, spec.authentications or SCHEMES) for fqdn in fqdns]
-        organization = Organization(spec, store, engine, accounts, rows, servers, autodiscover)
+        smtp = self._smtp(servers[0], store, accounts, old.get("smtp", {}))
+        organization = Organization(spec, store, engine, accounts, rows, servers, autodiscover, smtp)
         autodiscover.base_url = f"https://{HOST}:{servers[0].https_port}"
         self.organizations.append(organization)
         populate(self._tenant(spec.tenant), store, self.seed)
@@ -144,6 +149,16 @@ class World:
                 fqdn, HOST, http_port, https_port, engine, accounts, self.authority, self.faults, routes,
                 authentications=tuple(schemes), limits=self.limits,
             )  # fmt: skip
+            try:
+                server.start()
+            except OSError:
+                continue  # someone else took the port meanwhile
+            return server
+        raise OSError("no free port on loopback")
+
+    def _smtp(self, site: WebServer, store: Store, accounts: Accounts, old: dict[str, Any]) -> SmtpServer:
+        for ports in ((old.get("port", 0), old.get("tls_port", 0)), (0, 0)):
+            server = SmtpServer(site.fqdn, HOST, ports, store, accounts, site.certificate.context, self.faults)
             try:
                 server.start()
             except OSError:
@@ -199,6 +214,7 @@ class World:
             known.get("client_id") or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.app.lab")),
             known.get("client_secret") or secrets.token_urlsafe(24),
         )
+        tenant.certificate = application_certificate(self.home / "graph" / f"{tenant.id}.pem", name)
         self.tenants.append(tenant)
         return tenant
 
@@ -220,7 +236,13 @@ class World:
                 "graph": self.graph.url,
                 "port": self.graph.service.port,
                 "tenants": [
-                    {"name": t.name, "id": t.id, "client_id": t.client_id, "client_secret": t.client_secret}
+                    {
+                        "name": t.name,
+                        "id": t.id,
+                        "client_id": t.client_id,
+                        "client_secret": t.client_secret,
+                        "certificate": str(t.certificate.path) if t.certificate else "",
+                    }
                     for t in self.tenants
                 ],
             },
@@ -248,6 +270,7 @@ class World:
 
     def stop(self) -> None:
         for organization in self.organizations:
+            organization.smtp.stop()
             for server in organization.servers:
                 server.stop()
         if self.graph is not None:
