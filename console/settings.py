@@ -203,6 +203,13 @@ SYNC_LISTING_DEADLINE_SECONDS = env.float("GATEHOUSE_LISTING_DEADLINE_SECONDS", 
 # Seconds without one byte from Exchange in the middle of a command before the command is given up.
 SYNC_SILENCE_SECONDS = env.float("GATEHOUSE_SILENCE_SECONDS", default=180.0)
 
+# --- Microsoft Graph --------------------------------------------------------------------------------------------
+
+# URL of the proxy by which Graph is reached, with its credentials if it needs any; empty connects directly.
+GRAPH_PROXY = _value("GATEHOUSE_GRAPH_PROXY")
+# PEM file with the authorities that are trusted instead of the system's: for a proxy that opens TLS.
+GRAPH_CA_FILE = env.str("GATEHOUSE_GRAPH_CA_FILE", default="")
+
 # --- people -----------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
