@@ -47,7 +47,17 @@ COMMAND_KINDS = frozenset(
         "proxy_error",  # CmdletProxyException
     }
 )
-KINDS = HTTP_KINDS | SHELL_KINDS | COMMAND_KINDS
+# `cmdlet` is the EWS operation (CreateItem, GetFolder, FindItem), or the step of SMTP: greeting, auth, mail, rcpt,
+# data, message (after the mail has come). outcome_lost knows these, too, and waits `value` seconds before it drops.
+MAIL_KINDS = frozenset(
+    {
+        "ews_error",  # the item's own failure, with response code `value`
+        "ews_fault",  # the request's, with response code `value`; ErrorServerBusy:5000 names BackOffMilliseconds
+        "smtp_reply",  # this reply: `value` is code and text, "450 4.7.1 Try later"
+        "smtp_drop",  # the connection is closed in place of the reply
+    }
+)
+KINDS = HTTP_KINDS | SHELL_KINDS | COMMAND_KINDS | MAIL_KINDS
 
 
 @dataclass

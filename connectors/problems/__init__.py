@@ -16,19 +16,20 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from connectors.problems import answers, commands, network, runs, sign_in
+from connectors.problems import answers, commands, mail, network, runs, sign_in
 from connectors.problems.entry import Problem
 
 __all__ = ["PLACEHOLDERS", "PROBLEMS", "Problem", "RenderedProblem", "problem"]
 
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {**network.PROBLEMS, **sign_in.PROBLEMS, **answers.PROBLEMS, **commands.PROBLEMS, **runs.PROBLEMS}
+    {**network.PROBLEMS, **sign_in.PROBLEMS, **answers.PROBLEMS, **commands.PROBLEMS, **runs.PROBLEMS, **mail.PROBLEMS}
 )
 
 # What a sentence may name, and how it is worded when the error did not say.
 PLACEHOLDERS: Mapping[str, str | Promise] = MappingProxyType(
     {
         "server": gettext_lazy("the Exchange server"),
+        "mail_server": gettext_lazy("the mail server"),
         "cmdlet": gettext_lazy("the command"),
         "parameter": gettext_lazy("a parameter"),
         "site": gettext_lazy("its site"),
@@ -58,6 +59,8 @@ def problem(code: str, params: Mapping[str, object] | None = None) -> RenderedPr
     """
     given = dict(params or {})
     values = {name: str(given.get(name) or fallback) for name, fallback in PLACEHOLDERS.items()}
+    # Mail goes by servers that need not be Exchange's.
+    values["mail_server"] = str(given.get("server") or PLACEHOLDERS["mail_server"])
     if wait := _seconds(given.get("retry_after")):
         values["wait"] = wait
     entry = PROBLEMS.get(code) or PROBLEMS["internal_error"]
@@ -67,7 +70,7 @@ def problem(code: str, params: Mapping[str, object] | None = None) -> RenderedPr
         happened=str(entry.happened) % values,
         kept=str(entry.kept) % values,
         remedy=str(entry.remedy) % values,
-        detail=_detail(given),
+        detail=_detail(code, given),
     )
 
 
@@ -79,10 +82,11 @@ def _seconds(value: object) -> str:
     return ngettext("%(count)d second", "%(count)d seconds", count) % {"count": count}
 
 
-def _detail(params: Mapping[str, object]) -> str:
+def _detail(code: str, params: Mapping[str, object]) -> str:
     parts = []
     if text := params.get("remote_text"):
-        parts.append(_("Exchange said: “%(text)s”") % {"text": text})
+        said = _("The server said: “%(text)s”") if code.startswith("mail_") else _("Exchange said: “%(text)s”")
+        parts.append(said % {"text": text})
     if request := params.get("request_id"):
         # The key under which Exchange's own logs hold the request.
         parts.append(_("Request %(request)s in Exchange's logs.") % {"request": request})

@@ -194,6 +194,9 @@ class Connection(BaseHTTPRequestHandler):
         )
         try:
             response = route.handle(request)
+        except DropConnection:
+            self._reset()
+            return
         except Exception:
             logger.exception("a route ended by an error of the lab's own")
             response = WebResponse(500, {"Content-Type": HTML}, _page(500))

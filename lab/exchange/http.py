@@ -89,8 +89,9 @@ class WebServer:
         self.traffic = Traffic()
         self.powershell = WsManService(fqdn, engine, faults, limits)
         self.stopping = threading.Event()
-        self.certificate = tls.certificate(fqdn, [host])
-        self.expired_certificate = tls.certificate(fqdn, [host], expired=True)
+        names = [host, f"autodiscover.{fqdn.partition('.')[2]}"]
+        self.certificate = tls.certificate(fqdn, names)
+        self.expired_certificate = tls.certificate(fqdn, names, expired=True)
         self._routes = sorted(((k.lower().rstrip("/"), v) for k, v in (routes or {}).items()), key=lambda r: -len(r[0]))
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []

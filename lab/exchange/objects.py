@@ -31,7 +31,8 @@ def domain_dn(domain: str) -> str:
 class Message:
     """One mail in a mailbox, kept as sent. `about`: the DeviceId, in Exchange's own notice of a quarantine.
 
-    folder: inbox, or sentitems for the copy that a sender keeps.
+    folder: inbox, or sentitems for the copy that a sender keeps. text: the plain part of a mail that came by SMTP with
+    both. headers: those that came by SMTP; properties: the extended ones that came by EWS.
     """
 
     sender: str
@@ -42,6 +43,10 @@ class Message:
     recipients: list[str] = field(default_factory=list)
     folder: str = "inbox"
     about: str = ""
+    text: str = ""
+    message_id: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
