@@ -161,6 +161,11 @@ class Connector(models.Model):
     # Who looks at single mailboxes now (sync.checks): one worker at a time, beside any run.
     checks_owner = models.CharField(max_length=255, blank=True)
     checks_lease_expires_at = models.DateTimeField(null=True, blank=True)
+    checks_not_before = models.DateTimeField(
+        null=True, blank=True, help_text="Set when Exchange could not be reached, or refused the account."
+    )
+    # Of the moments at which somebody's access ends by itself, those until then have been looked at.
+    deadlines_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -40,6 +40,16 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='connector',
+            name='checks_not_before',
+            field=models.DateTimeField(blank=True, help_text='Set when Exchange could not be reached, or refused the account.', null=True),
+        ),
+        migrations.AddField(
+            model_name='connector',
+            name='deadlines_until',
+            field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='connector',
             name='is_observe_only',
             field=models.BooleanField(default=False, help_text='On: no command that changes Exchange is ever sent; what would be sent is shown.'),
         ),
