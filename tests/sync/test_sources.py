@@ -34,7 +34,7 @@ from sync.models import (
 from sync.policy import GroupRef, TenantPolicyValues
 from sync.source_lease import source_lease
 from sync.sources import RefreshReport, records_refresh
-from tests.factories import DeviceFactory, OrganizationFactory, TenantFactory
+from tests.factories import ConnectorFactory, DeviceFactory, OrganizationFactory, TenantFactory
 from tests.sync.graph import FakeGraph, record, user
 
 pytestmark = pytest.mark.django_db
@@ -119,9 +119,7 @@ class TestRecords:
         def statements(count: int) -> int:
             for number in range(count):
                 graph.devices[f"d{number}"] = record(number, os_version=str(count))
-            with CaptureQueriesContext(
-                connection,
-            ) as captured:
+            with CaptureQueriesContext(connection) as captured:
                 refresh()
             return len(captured)
 
@@ -240,8 +238,8 @@ class TestAbsence:
 class TestPeople:
     def test_people_are_found_by_their_keys(self, refresh: Refresh, graph: FakeGraph) -> None:
         graph.people["u1"] = user(
-            1, mail="Ada@contoso.com", proxy_addresses=("SMTP:Ada@contoso.com", "x500:/o=x"), security_identifier="S-1-5",
-            domain_name="Contoso.com", sam_account_name="Ada",
+            1, mail="Ada@contoso.com", proxy_addresses=("SMTP:Ada@contoso.com", "x500:/o=x"),
+            security_identifier="S-1-5", domain_name="Contoso.com", sam_account_name="Ada",
         )  # fmt: skip
         refresh()
         assert set(UserKeyText.objects.values_list("kind", "text")) == {
@@ -496,8 +494,6 @@ class TestOneAtATime:
 
 def test_tenants_that_are_read_now_and_then(tenant: Any) -> None:
     assert sources.tenants_to_read() == []
-    from tests.factories import ConnectorFactory
-
     for _ in range(2):
         ConnectorFactory(organization=OrganizationFactory(tenant=tenant))
     ConnectorFactory()
