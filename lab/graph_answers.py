@@ -101,7 +101,7 @@ def delta(root: str, tenant: Tenant, request: Request, shape: Shape) -> Reply:
     if begin >= 0 and begin < tenant.delta_from:
         return _resync(root, request)
     end = tenant.last_change if end < 0 else end
-    ids = sorted(tenant.users if begin < 0 else (key for key, number in tenant.changes.items() if number > begin))
+    ids = tenant.in_order() if begin < 0 else sorted(i for i, number in tenant.changes.items() if number > begin)
     start = bisect.bisect_right(ids, after) if after else 0
     chosen = ids[start : start + PAGE]
     body: Row = {

@@ -68,6 +68,13 @@ class Tenant:
     changes: dict[str, int] = field(default_factory=dict)
     last_change: int = 0
     delta_from: int = 0
+    _in_order: list[str] | None = None
+
+    def in_order(self) -> list[str]:
+        """Ids of all people, sorted; kept until somebody changes."""
+        if self._in_order is None:
+            self._in_order = sorted(self.users)
+        return self._in_order
 
     def find_user(self, key: str) -> dict[str, Any] | None:
         """By id, sign-in name or mail address."""
@@ -79,6 +86,7 @@ class Tenant:
     def changed(self, user_id: str) -> None:
         """Remember that the person was added, changed or removed."""
         self.last_change += 1
+        self._in_order = None
         self.changes.pop(user_id, None)
         self.changes[user_id] = self.last_change
 

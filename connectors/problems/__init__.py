@@ -16,13 +16,21 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from connectors.problems import answers, commands, mail, network, runs, sign_in
+from connectors.problems import answers, commands, graph, mail, network, runs, sign_in
 from connectors.problems.entry import Problem
 
 __all__ = ["PLACEHOLDERS", "PROBLEMS", "Problem", "RenderedProblem", "problem"]
 
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {**network.PROBLEMS, **sign_in.PROBLEMS, **answers.PROBLEMS, **commands.PROBLEMS, **runs.PROBLEMS, **mail.PROBLEMS}
+    {
+        **network.PROBLEMS,
+        **sign_in.PROBLEMS,
+        **answers.PROBLEMS,
+        **commands.PROBLEMS,
+        **runs.PROBLEMS,
+        **mail.PROBLEMS,
+        **graph.PROBLEMS,
+    }
 )
 
 # What a sentence may name, and how it is worded when the error did not say.
@@ -30,6 +38,8 @@ PLACEHOLDERS: Mapping[str, str | Promise] = MappingProxyType(
     {
         "server": gettext_lazy("the Exchange server"),
         "mail_server": gettext_lazy("the mail server"),
+        "graph_server": gettext_lazy("Microsoft Graph"),
+        "permission": gettext_lazy("that its documentation names"),
         "cmdlet": gettext_lazy("the command"),
         "parameter": gettext_lazy("a parameter"),
         "site": gettext_lazy("its site"),
@@ -61,6 +71,7 @@ def problem(code: str, params: Mapping[str, object] | None = None) -> RenderedPr
     values = {name: str(given.get(name) or fallback) for name, fallback in PLACEHOLDERS.items()}
     # Mail goes by servers that need not be Exchange's.
     values["mail_server"] = str(given.get("server") or PLACEHOLDERS["mail_server"])
+    values["graph_server"] = str(given.get("server") or PLACEHOLDERS["graph_server"])
     if wait := _seconds(given.get("retry_after")):
         values["wait"] = wait
     entry = PROBLEMS.get(code) or PROBLEMS["internal_error"]
@@ -86,8 +97,12 @@ def _detail(code: str, params: Mapping[str, object]) -> str:
     parts = []
     if text := params.get("remote_text"):
         said = _("The server said: “%(text)s”") if code.startswith("mail_") else _("Exchange said: “%(text)s”")
+        if code.startswith("graph_"):
+            said = _("Microsoft said: “%(text)s”")
         parts.append(said % {"text": text})
-    if request := params.get("request_id"):
+    if code.startswith("graph_") and params.get("request_id"):
+        parts.append(_("Microsoft's support finds it as request %(request)s.") % {"request": params["request_id"]})
+    elif request := params.get("request_id"):
         # The key under which Exchange's own logs hold the request.
         parts.append(_("Request %(request)s in Exchange's logs.") % {"request": request})
     return " ".join(parts)
