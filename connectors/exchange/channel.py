@@ -125,9 +125,9 @@ class Channel:
             return error.code not in UNSURE_RECORDS
         if self._is_taken or isinstance(error, CanceledError):
             return False
-        # The answer to the command itself. What is no answer of Exchange's may stand for anything.
-        refuses = isinstance(error, StopError | ThrottledError) and error.code != "not_powershell"
-        return refuses or error.code == "shell_lost"
+        # The answer to the command itself. What is no answer of Exchange's may stand for anything, and a session that
+        # is gone may have gone before the command began or after.
+        return isinstance(error, StopError | ThrottledError) and error.code != "not_powershell"
 
     def unknown(
         self, command: Command, error: CanceledError | ExchangeError, *, is_accepted: bool = False

@@ -14,6 +14,7 @@ from typing import Any
 
 from connectors.exchange.client import Account, Endpoint, Options
 from lab.exchange import scenario
+from lab.exchange.activesync import ActiveSync
 from lab.exchange.auth import Accounts
 from lab.exchange.contract import Account as LabAccount
 from lab.exchange.engine import ExchangeEngine
@@ -96,7 +97,9 @@ def organization(folder: Path, version: str = "2016", devices: int = 60, **web: 
         LabAccount(f"{store.netbios}\\svc-{role}", f"svc-{role}@{domain}", PASSWORD, role) for role in ROLES
     )
     authority = Authority(folder)
-    server = WebServer(fqdn, "127.0.0.1", 0, 0, ExchangeEngine(store, faults), accounts, authority, faults, **web)
+    routes = {"/Microsoft-Server-ActiveSync": ActiveSync(store)}
+    engine = ExchangeEngine(store, faults)
+    server = WebServer(fqdn, "127.0.0.1", 0, 0, engine, accounts, authority, faults, routes, **web)
     server.start()
     try:
         yield Organization(store, [server], faults, str(authority.ca_path))
