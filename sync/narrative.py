@@ -15,6 +15,10 @@ SENTENCES: Mapping[str, Promise] = {
     "requested": gettext_lazy("Requested by %(name)s."),
     "made_full": gettext_lazy("Runs as a full sync: this connector has not had a complete one yet."),
     "full_follows": gettext_lazy("%(name)s asked for a full sync; it starts when this run has ended."),
+    "quick_follows": gettext_lazy("%(name)s asked for a quick sync; it starts when this run has ended."),
+    "apply_follows": gettext_lazy("%(name)s asked to apply the policy; that starts when this run has ended."),
+    "dry_follows": gettext_lazy("%(name)s asked for a dry run; it starts when this run has ended."),
+    "requested_dry": gettext_lazy("Requested by %(name)s as a dry run: nothing in Exchange is changed."),
     "claimed": gettext_lazy("Taken by worker %(worker)s (attempt %(attempt)s)."),
     "taken_up_again": gettext_lazy("Worker %(worker)s disappeared; the run is taken up again."),
     "no_worker": gettext_lazy("No worker has taken this run yet. Is one listening on the queue %(queue)s?"),
@@ -38,6 +42,57 @@ SENTENCES: Mapping[str, Promise] = {
         "the account may no longer see all of them. If the next full sync finds the same, it is believed."
     ),
     "gone_marked": gettext_lazy("%(gone)s devices are no longer in Exchange."),
+    "rules_unreadable": gettext_lazy(
+        "The account may not read device access rules, so settings and rules were left as they are. Grant "
+        "Get-ActiveSyncDeviceAccessRule to have them enforced."
+    ),
+    "records_read": gettext_lazy("Device records: %(created)s new, %(changed)s changed, %(gone)s gone."),
+    "records_failed": gettext_lazy(
+        "Device records could not be read: %(problem)s. What was known before counts on; nobody newly loses mail in "
+        "this run, and whoever may have mail gets it."
+    ),
+    "records_incomplete": gettext_lazy(
+        "The listing of device records was not complete. Nothing was marked as gone, and nobody newly loses mail in "
+        "this run; the next sync reads it again."
+    ),
+    "records_doubted": gettext_lazy(
+        "%(missing)s device records were missing from the listing. That is so many that they count on; if the next "
+        "listing lacks them too, it is believed."
+    ),
+    "groups_failed": gettext_lazy(
+        "%(groups)s groups that the policy names could not be read; they keep the members they had."
+    ),
+    "mailboxes_read": gettext_lazy("Read %(mailboxes)s mailboxes with their personal entries."),
+    "mailbox_sweep_held": gettext_lazy(
+        "%(missing)s of %(known)s mailboxes were missing from the listing. That is so many that none was marked as "
+        "gone. If the next full sync finds the same, it is believed."
+    ),
+    "accounts_unreadable": gettext_lazy(
+        "The account may not use Get-User, so people are found by their addresses and account names alone."
+    ),
+    "decided": gettext_lazy("Decided the access of %(devices)s devices; %(changed)s are new or decided differently."),
+    "drift_found": gettext_lazy("Somebody else changed %(opened)s things in Exchange; see Drift."),
+    "drift_ended": gettext_lazy("%(ended)s changes of others are no longer there."),
+    "planned": gettext_lazy("%(allow)s devices are to get mail, %(deny)s are to lose it."),
+    "held": gettext_lazy(
+        "%(devices)s devices would newly lose mail, which is more than %(limit)s and more than %(percent)s %% of all. "
+        "They keep it until somebody approves; allowing went ahead."
+    ),
+    "would_be_held": gettext_lazy(
+        "%(devices)s devices would newly lose mail, which is more than %(limit)s and more than %(percent)s %% of all: "
+        "a run that acts would wait for approval."
+    ),
+    "nothing_to_do": gettext_lazy("Exchange is as it should be; nothing was sent."),
+    "nothing_may_be_done": gettext_lazy("What differs in Exchange has to wait; nothing was sent."),
+    "observed": gettext_lazy("Dry run: %(commands)s commands were written down and not sent."),
+    "acted": gettext_lazy("Exchange was told: %(done)s commands done, %(skipped)s no longer needed."),
+    "acted_partly": gettext_lazy(
+        "%(done)s commands were done, %(failed)s failed and of %(unknown)s the outcome is not known. Nothing is lost: "
+        "what is still needed is planned anew by the next sync."
+    ),
+    "command_failed": gettext_lazy(
+        "A command failed (%(subject)s): %(problem)s. What it was about was left as it was; the next sync tries again."
+    ),
     "cancel_requested": gettext_lazy("%(name)s asked to cancel."),
     "canceled": gettext_lazy("Canceled. What had been read until then was kept."),
     "interrupted": gettext_lazy("Given up after %(attempts)s attempts, each of which lost its worker."),
@@ -50,6 +105,8 @@ def sentence(event: RunEvent) -> str:
     """What happened, as one sentence. An unknown code (a newer version wrote it) is shown as it is. Never raises."""
     if event.code == "phase":
         return str(_phase(str(event.params.get("phase", ""))))
+    if event.code == "withheld":
+        return _withheld(event.params)
     text = SENTENCES.get(event.code)
     if text is None:
         return event.code
@@ -60,6 +117,23 @@ def sentence(event: RunEvent) -> str:
         return str(text) % values
     except (KeyError, ValueError, TypeError):
         return event.code
+
+
+_DOUBTS: Mapping[str, Promise] = {
+    "noSource": gettext_lazy("no source of device records is set up"),
+    "recordsNeverRead": gettext_lazy("device records were never read"),
+    "peopleNeverRead": gettext_lazy("the directory's people were never read"),
+    "groupNeverRead": gettext_lazy("a group that the policy names was never read"),
+    "recordsUnreadable": gettext_lazy("device records could not be read"),
+}
+
+
+def _withheld(params: Mapping[str, object]) -> str:
+    reason = str(params.get("reason", ""))
+    return _("%(devices)s devices would newly lose mail and keep it for now, because %(reason)s.") % {
+        "devices": params.get("devices", ""),
+        "reason": _DOUBTS.get(reason, reason),
+    }
 
 
 def _phase(value: str) -> str:

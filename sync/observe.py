@@ -20,6 +20,7 @@ from sync.events import WARNING, note
 from sync.lease import Lease
 from sync.models import MobileDevice, SyncRun
 from sync.record import Counts, page_record, unseen
+from sync.rulebook import rules_observe, settings_observe
 from sync.sweep import sweep
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,9 @@ def phase_begin(lease: Lease, phase: str) -> None:
         raise CanceledError
 
 
-def organization_observe(*, client: ExchangeClient, connector: Connector, lease: Lease) -> None:
-    """Servers, version and settings, kept on organisation and connector. Raises ExchangeError, StaleFenceError."""
+def organization_observe(*, client: ExchangeClient, connector: Connector, lease: Lease) -> bool:
+    """Servers, version, settings and rules, kept on organisation and connector. False when the account may not read
+    the rules. Raises ExchangeError, StaleFenceError."""
     phase_begin(lease, SyncRun.Phase.ORGANIZATION)
     servers = client.servers()
     organization = client.organization()
@@ -69,6 +71,19 @@ def organization_observe(*, client: ExchangeClient, connector: Connector, lease:
         actor=ACTOR,
     )
     lease.note("organization_read", servers=sum(1 for s in servers if s.is_client_access_server))
+    return _rules_told(lease, rules_observe(client=client, organization_id=connector.organization_id))
+
+
+def settings_reread(*, client: ExchangeClient, connector: Connector, lease: Lease) -> bool:
+    """Settings and rules alone, before they are enforced; as organization_observe()."""
+    phase_begin(lease, SyncRun.Phase.ORGANIZATION)
+    return _rules_told(lease, settings_observe(client=client, organization_id=connector.organization_id))
+
+
+def _rules_told(lease: Lease, are_read: bool) -> bool:
+    if not are_read:
+        lease.note("rules_unreadable", WARNING)
+    return are_read
 
 
 def full_observe(*, client: ExchangeClient, connector: Connector, lease: Lease, counts: Counts) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db.models import F, QuerySet
@@ -16,12 +16,14 @@ from django.utils import timezone
 
 from connectors.exchange.records import DevicePage, RecordError, WireObject
 from sync import columns
+from sync.blocks import blocks
 from sync.columns import Fresh
 from sync.lease import Lease
-from sync.models import MobileDevice, SyncRun
+from sync.models import DeviceEvent, MobileDevice, SyncRun
 
 # More rejected objects than this are only counted.
 REJECTED_EVENTS = 20
+_STATE, _REASON = (columns.OBSERVED.index(name) for name in ("access_state", "access_state_reason"))
 
 
 @dataclass
@@ -58,8 +60,11 @@ def page_record(*, lease: Lease, organization_id: int, page: DevicePage, counts:
     fresh = _parse(page, {digest: wire for digest, wire in by_digest.items() if digest not in known}, after)
     now = timezone.now()
     with lease.guard() as run:
-        _stamp(known.values(), lease.fence, now, after)
-        _upsert(organization_id, fresh, lease.fence, now, after)
+        lines = [
+            *_stamp(known.values(), lease.fence, now, after),
+            *_upsert(organization_id, fresh, lease.fence, now, after),
+        ]
+        _tell(lines, run, now)
         after.write(run)
     vars(counts).update(vars(after))
 
@@ -79,7 +84,26 @@ def _parse(page: DevicePage, objects: Mapping[bytes, WireObject], counts: Counts
     return records
 
 
-def _stamp(known: Iterable[tuple[int, bool]], fence: int, now: datetime.datetime, counts: Counts) -> None:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Of a device's story: that it is back, gone, or that Exchange's own state of it moved."""
+
+    device: int
+    code: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+def _tell(lines: Iterable[_Line], run: SyncRun, now: datetime.datetime) -> None:
+    DeviceEvent.objects.bulk_create(
+        (
+            DeviceEvent(device_id=line.device, at=now, code=line.code, params=line.params, actor_name="Sync", run=run)
+            for line in lines
+        ),
+        batch_size=500,
+    )
+
+
+def _stamp(known: Iterable[tuple[int, bool]], fence: int, now: datetime.datetime, counts: Counts) -> list[_Line]:
     seen: list[int] = []
     back: list[int] = []
     for pk, was_gone in known:
@@ -90,17 +114,19 @@ def _stamp(known: Iterable[tuple[int, bool]], fence: int, now: datetime.datetime
     if back:
         MobileDevice.objects.filter(pk__in=back).update(seen_fence=fence, gone_at=None, changed_at=now)
         counts.changed += len(back)
+    return [_Line(pk, "back") for pk in back]
 
 
 def _upsert(
     organization_id: int, fresh: dict[uuid.UUID, Fresh], fence: int, now: datetime.datetime, counts: Counts
-) -> None:
+) -> list[_Line]:
     if not fresh:
-        return
+        return []
     rows = MobileDevice.objects.filter(pk__in=columns.keys_by_guid(organization_id, fresh))
     existing = {row[1]: row for row in rows.values_list("pk", "guid", "gone_at", "changed_at", *columns.OBSERVED)}
     new: list[Fresh] = []
     different: list[tuple[int, datetime.datetime, Fresh]] = []
+    lines: list[_Line] = []
     for guid, device in fresh.items():
         row = existing.get(guid)
         if row is None:
@@ -111,18 +137,42 @@ def _upsert(
         if gone_at is not None or tuple(held) != device.values:
             counts.changed += 1
             changed_at = now
+            lines += _lines(pk, gone_at, held, device.values)
         else:
             counts.unchanged += 1
         different.append((pk, changed_at, device))
     columns.insert(organization_id, new, fence, now)
     columns.update(different, fence)
     counts.created += len(new)
+    return lines
+
+
+def _lines(
+    pk: int, gone_at: datetime.datetime | None, before: Sequence[object], after: Sequence[object]
+) -> Iterator[_Line]:
+    if gone_at is not None:
+        yield _Line(pk, "back")
+    if before[_STATE] != after[_STATE]:
+        yield _Line(
+            pk,
+            "stateChanged",
+            {
+                "before": str(before[_STATE]),
+                "before_reason": str(before[_REASON]),
+                "state": str(after[_STATE]),
+                "reason": str(after[_REASON]),
+            },
+        )
 
 
 def gone_mark(*, lease: Lease, organization_id: int) -> int:
     """After a complete listing: what this run did not see is gone. Rows stay, with the time. Returns how many."""
+    now = timezone.now()
     with lease.guard() as run:
-        gone = unseen(organization_id, lease.fence).update(gone_at=timezone.now())
+        rows = unseen(organization_id, lease.fence)
+        for pks in blocks(list(rows.values_list("pk", flat=True))):
+            _tell((_Line(pk, "gone") for pk in pks), run, now)
+        gone = rows.update(gone_at=now)
         # Added: a run whose worker died right after this marks the rest, and did mark these.
         SyncRun.objects.filter(pk=run.pk).update(gone=F("gone") + gone)
     return gone

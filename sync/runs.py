@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -23,20 +24,23 @@ from connectors.exchange.errors import (
     ThrottledError,
     TransientError,
 )
-from connectors.gateway import open_exchange
+from connectors.gateway import open_exchange, open_sessions
 from connectors.models import Connector, ConnectorStatus
 from connectors.services import StaleFenceError, connector_status_set
 from sync.endings import run_cancel_end, run_fail, run_succeed
 from sync.events import INFO, WARNING
 from sync.lease import Lease, LeaseLostError, claim, owner_name
 from sync.models import SyncRun
-from sync.observe import ACTOR, full_observe, organization_observe, phase_begin, quick_observe
+from sync.observe import ACTOR, full_observe, organization_observe, phase_begin, quick_observe, settings_reread
 from sync.record import Counts
+from sync.second_half import ReadRecords, SecondHalf
 from sync.services import successor_start
+from sync.sources import records_refresh
 
 logger = logging.getLogger(__name__)
 
 OpenExchange = Callable[..., AbstractContextManager[ExchangeClient]]
+OpenSessions = Callable[..., AbstractContextManager[Any]]
 
 # Seconds before each new try after a transient error; after the last one the run fails.
 RETRY_WAITS = (2.0, 5.0, 15.0, 30.0)
@@ -51,7 +55,14 @@ THROTTLE_WAITS = 12
 ANSWER_CODES = frozenset({"listing_incomplete", "malformed_answer", "exchange_transient", "cmdlet_proxy_failed"})
 
 
-def run_execute(run_id: int, *, open_exchange: OpenExchange = open_exchange, owner: str = "") -> str:
+def run_execute(
+    run_id: int,
+    *,
+    open_exchange: OpenExchange = open_exchange,
+    open_sessions: OpenSessions = open_sessions,
+    read_records: ReadRecords = records_refresh,
+    owner: str = "",
+) -> str:
     """Do a queued run to its end, and return the status it ended with.
 
     Returns "" when this worker has nothing to end: the run was not queued any more, another worker took it, or the
@@ -63,7 +74,7 @@ def run_execute(run_id: int, *, open_exchange: OpenExchange = open_exchange, own
     with lease.kept():
         try:
             run = SyncRun.objects.select_related("connector__organization").get(pk=run_id)
-            status = _to_ending(_Walk(run, lease, open_exchange))
+            status = _to_ending(_Walk(run, lease, open_exchange, open_sessions, read_records))
         except (LeaseLostError, StaleFenceError):
             logger.warning("run %s: lease %d is lost, stopping", run_id, lease.fence)
             return ""
@@ -97,8 +108,16 @@ def _to_ending(walk: _Walk) -> str:
 class _Walk:
     """The phases of one run under one lease, with its retries."""
 
-    def __init__(self, run: SyncRun, lease: Lease, open_exchange: OpenExchange) -> None:
+    def __init__(
+        self,
+        run: SyncRun,
+        lease: Lease,
+        open_exchange: OpenExchange,
+        open_sessions: OpenSessions,
+        read_records: ReadRecords,
+    ) -> None:
         self.run, self.lease, self.open_exchange = run, lease, open_exchange
+        self.open_sessions, self.read_records = open_sessions, read_records
         self.connector: Connector = run.connector
         # What an earlier attempt of this run created stays counted; what it observed is observed again.
         self.counts = Counts(created=run.created, changed=run.changed)
@@ -125,16 +144,36 @@ class _Walk:
 
     def _once(self) -> None:
         phase_begin(self.lease, SyncRun.Phase.CONNECTING)
-        with self.open_exchange(
-            self.connector, role="sync", should_stop=self.lease.should_stop, on_event=self._on_event
-        ) as client:
+        are_settings_read = False
+        with self._session(self._on_event) as client:
             self._connected(client)
+            of = {"client": client, "connector": self.connector, "lease": self.lease}
+            match self.run.kind:
+                case SyncRun.Kind.FULL:
+                    are_settings_read = organization_observe(**of)
+                    full_observe(**of, counts=self.counts)
+                case SyncRun.Kind.APPLY:
+                    are_settings_read = settings_reread(**of)
+                case _:
+                    quick_observe(**of, counts=self.counts)
+        SecondHalf(
+            run=self.run,
+            lease=self.lease,
+            connector=self.connector,
+            # The session is closed while records are read, which may take longer than Exchange keeps it idle.
+            open_client=lambda: self._session(self._on_failure),
+            are_settings_read=are_settings_read,
+            open_sessions=self.open_sessions,
+            read_records=self.read_records,
+        ).do()
+
+    @contextmanager
+    def _session(self, on_event: Callable[[str, dict[str, object]], None]) -> Iterator[ExchangeClient]:
+        with self.open_exchange(
+            self.connector, role="sync", should_stop=self.lease.should_stop, on_event=on_event
+        ) as client:
             try:
-                if self.run.kind == SyncRun.Kind.FULL:
-                    organization_observe(client=client, connector=self.connector, lease=self.lease)
-                    full_observe(client=client, connector=self.connector, lease=self.lease, counts=self.counts)
-                else:
-                    quick_observe(client=client, connector=self.connector, lease=self.lease, counts=self.counts)
+                yield client
             finally:
                 self._throttled_add(client.throttling.seconds)
 
@@ -153,6 +192,11 @@ class _Walk:
 
     def _on_event(self, code: str, params: dict[str, object]) -> None:
         self.lease.note(code, WARNING if code == "server_failed" else INFO, **params)
+
+    def _on_failure(self, code: str, params: dict[str, object]) -> None:
+        """Of a further session: that a server answered has been told."""
+        if code == "server_failed":
+            self.lease.note(code, WARNING, **params)
 
     def _wait_throttled(self, error: ThrottledError) -> None:
         least = min(THROTTLE_SHORTEST * 2**self.waits, THROTTLE_STEP)
@@ -191,13 +235,14 @@ def _status_after(error: ExchangeError) -> ConnectorStatus | None:
 def _succeed(walk: _Walk) -> str:
     with walk.lease.guard() as run:
         run_succeed(run)
-        # From here to the next run's start, a quick sync looks back to where this run began.
-        reached = {
-            "last_successful_sync_at": run.finished_at,
-            "last_error_code": "",
-            "synced_until": run.started_at,
-        }
-        if run.kind == SyncRun.Kind.FULL:
+        reached: dict[str, object] = {"last_error_code": ""}
+        if run.kind != SyncRun.Kind.APPLY:
+            reached["last_successful_sync_at"] = run.finished_at
+        if run.kind != SyncRun.Kind.APPLY and not run.is_dry_run:
+            # From here to the next run's start, a quick sync looks back to where this run began. Not after a dry run:
+            # what it saw has yet to be acted upon.
+            reached["synced_until"] = run.started_at
+        if run.kind == SyncRun.Kind.FULL and not run.is_dry_run:
             reached["last_full_sync_at"] = run.finished_at
         Connector.objects.filter(pk=run.connector_id).update(**reached)
     return SyncRun.Status.SUCCEEDED

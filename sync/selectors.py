@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from connectors.models import Connector
+from connectors.models import Connector, ExchangeOrganization
 from connectors.selectors import Person, organizations_for
-from sync.models import MobileDevice, SyncRun
+from sync.models import Approval, Command, Drift, HeldDenial, MobileDevice, SyncRun
 
 
 def runs_for(person: Person) -> QuerySet[SyncRun]:
@@ -68,3 +68,65 @@ def run_progress(run: SyncRun, now: datetime.datetime | None = None) -> Progress
     if run.status == SyncRun.Status.RUNNING and run.phase == SyncRun.Phase.DEVICES and rate and run.expected:
         remaining = max(0.0, (run.expected - run.observed) / rate)
     return Progress(run.phase, run.observed, run.expected, rate, remaining, elapsed)
+
+
+# --- access -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccessCounts:
+    """Of one organization. states: present devices by the state that their verdict comes to (facts.State); undecided
+    ones are under "". pending: commands under way. waiting: denials that wait for approval. drifts: open ones, of which
+    alarms stand against a verdict."""
+
+    states: Mapping[str, int]
+    pending: int = 0
+    waiting: int = 0
+    drifts: int = 0
+    alarms: int = 0
+
+
+def access_counts(person: Person, organization: ExchangeOrganization) -> AccessCounts:
+    """What an organization's pages show at a glance; nothing of an organization that the person may not see."""
+    if not organizations_for(person).filter(pk=organization.pk).exists():
+        return AccessCounts({})
+    devices = MobileDevice.objects.filter(organization=organization, gone_at=None)
+    states = devices.values_list("access__state").annotate(count=Count("pk")).order_by()
+    drifts = Drift.objects.filter(organization=organization, ended_at=None).aggregate(
+        all=Count("pk"), alarms=Count("pk", filter=Q(is_alarm=True))
+    )
+    held = HeldDenial.objects.filter(approval__organization=organization, approval__state=Approval.State.WAITING)
+    return AccessCounts(
+        states={state or "": count for state, count in states},
+        pending=Command.objects.filter(organization=organization, state__in=Command.OPEN).count(),
+        waiting=held.count(),
+        drifts=drifts["all"],
+        alarms=drifts["alarms"],
+    )
+
+
+def approvals_for(person: Person) -> QuerySet[Approval]:
+    """Approvals of the organizations a person may see, newest first."""
+    return (
+        Approval.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant", "run")
+        .order_by("-made_at", "-pk")
+    )
+
+
+def drifts_for(person: Person) -> QuerySet[Drift]:
+    """Drift, ended too, of the organizations a person may see, newest first."""
+    return (
+        Drift.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant", "mailbox", "device")
+        .order_by("-first_seen_at", "-pk")
+    )
+
+
+def commands_for(person: Person) -> QuerySet[Command]:
+    """The journal of the organizations a person may see, newest first."""
+    return (
+        Command.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant", "mailbox", "device", "run")
+        .order_by("-planned_at", "-pk")
+    )

@@ -1,0 +1,275 @@
+"""The second half of a run: from what is known to what Exchange is told.
+
+Load, decide, keep the verdicts, tell drift, plan, guard, hold what waits, act. Opens no transaction across a network
+call, and sends nothing itself (act.py does). Whatever is doubtful keeps nobody out: while records could not be read, or
+a group that the policy names was never read, people are let in and nobody newly loses mail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from connectors import gateway
+from connectors.actors import Actor
+from connectors.models import Connector
+from sync import act
+from sync.approvals import Judged, hold, judge
+from sync.commands import Command, SetMailboxEntries, is_about_access
+from sync.decide import decide
+from sync.drift import drift
+from sync.drifts import drifts_record, ledger_settle, settings_drift_end
+from sync.effects import levels, listed_now
+from sync.events import INFO, WARNING
+from sync.facts import ExchangeSettings, Key, Level, OrganizationPolicy, State
+from sync.lease import Lease
+from sync.loading import Loaded, world_load
+from sync.models import OrganizationLedger, SyncRun
+from sync.observe import phase_begin
+from sync.plan import plan
+from sync.rulebook import settings_to_json
+from sync.settle import recover
+from sync.verdict_rows import verdicts_record
+from sync.verdicts import Verdict
+
+logger = logging.getLogger(__name__)
+
+ACTOR = Actor(name="Sync")
+Verdicts = dict[Key, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What one run is to do. scope: keys of the mailboxes to look at, None: all. settings: whether the organization's
+    settings and rules are enforced too. distrust: codes of why nobody may newly be kept out."""
+
+    run: SyncRun
+    lease: Lease
+    connector: Connector
+    scope: Collection[int] | None
+    settings: bool
+    distrust: tuple[str, ...] = ()
+    is_dry: bool = False
+    open_sessions: Callable[..., Any] = gateway.open_sessions
+
+
+def enforce(wanted: Enforcement) -> None:
+    """Do it. Raises ExchangeError, CanceledError, LeaseLostError."""
+    lease = wanted.lease
+    phase_begin(lease, SyncRun.Phase.DECIDING)
+    if not wanted.is_dry:
+        recover(wanted.connector, open_sessions=wanted.open_sessions)
+    whole = loaded = world_load(wanted.connector.organization_id, mailboxes=wanted.scope, now=timezone.now())
+    verdicts = decide(loaded.world)
+    changed = verdicts_record(loaded, verdicts, run=wanted.run, guard=lease.guard)
+    lease.note("decided", devices=len(verdicts), changed=changed)
+    _drift_tell(loaded, verdicts, lease)
+    if not wanted.settings:
+        loaded = replace(loaded, world=loaded.world.as_it_is())
+        verdicts = decide(loaded.world)
+    judged, is_as_planned = _judged(loaded, verdicts, wanted.distrust)
+    with lease.guard():
+        # A dry run asks nobody for anything.
+        approval = None if wanted.is_dry else hold(loaded, verdicts, judged, run=wanted.run)
+    _judged_tell(wanted, loaded, verdicts, judged, is_waiting=approval is not None)
+    _act(wanted, loaded, judged, is_as_planned=is_as_planned)
+    if wanted.settings and not wanted.is_dry:
+        _settings_enforced(whole)
+
+
+def _judged(loaded: Loaded, verdicts: Verdicts, distrust: Sequence[str]) -> tuple[Judged, bool]:
+    """What may go. Where a change of the default level or of rules has to wait, everything else goes as if it were not
+    wanted: nobody is let in or kept out by what has not come yet. Also: whether there is nothing to do at all."""
+    planned = plan(loaded.world, verdicts)
+    judged = judge(loaded, verdicts, planned, distrust=distrust)
+    if not any(_is_access_setting(command) for command in judged.guarded.held):
+        return judged, not planned.commands
+    now = replace(loaded, world=loaded.world.as_it_is())
+    verdicts_now = decide(now.world)
+    second = judge(now, verdicts_now, plan(now.world, verdicts_now), distrust=distrust, hold_also=judged.held)
+    return (
+        replace(
+            judged,
+            go=(*second.go, *judged.settings),
+            may_deny=second.may_deny,
+            held=judged.held | second.held,
+            doubted=max(judged.doubted, second.doubted),
+        ),
+        False,
+    )
+
+
+def _is_access_setting(command: Command) -> bool:
+    return not isinstance(command, SetMailboxEntries) and is_about_access(command)
+
+
+# --- acting -----------------------------------------------------------------------------------------------------------
+
+
+def _act(wanted: Enforcement, loaded: Loaded, judged: Judged, *, is_as_planned: bool) -> None:
+    mailboxes = tuple(
+        dict.fromkeys(int(command.mailbox) for command in judged.go if isinstance(command, SetMailboxEntries))
+    )
+    lease = wanted.lease
+    if not mailboxes and not judged.settings:
+        lease.note("nothing_to_do" if is_as_planned else "nothing_may_be_done")
+        return
+    phase_begin(lease, SyncRun.Phase.ACTING)
+    report = act.execute(
+        act.Order(
+            organization_id=loaded.organization.pk,
+            mailboxes=mailboxes,
+            may_deny=judged.may_deny,
+            settings=judged.settings,
+        ),
+        connector=wanted.connector,
+        hold=lease,
+        run=wanted.run,
+        actor=_actor(wanted.run),
+        because=wanted.run.kind,
+        on_progress=lambda so_far: _progress(lease, so_far),
+        on_event=lambda code, params: _event(lease, code, params),
+        open_sessions=wanted.open_sessions,
+        is_dry_run=wanted.is_dry,
+    )
+    _progress(lease, report)
+    _report_tell(lease, report)
+
+
+def _actor(run: SyncRun) -> Actor:
+    """Whoever asked for the run acts; the journal names them."""
+    return Actor(name=run.requested_by_name or ACTOR.name, user_id=run.requested_by_id)
+
+
+def _progress(lease: Lease, report: act.Report) -> None:
+    SyncRun.objects.filter(pk=lease.run_id, fence=lease.fence).update(
+        commands_planned=report.planned,
+        commands_done=report.done + report.observed,
+        commands_failed=report.failed + report.unknown,
+    )
+
+
+def _event(lease: Lease, code: str, params: dict[str, object]) -> None:
+    """That a server answered was told when the run signed in; that one did not is news."""
+    if code != "server_answered":
+        lease.note(code, WARNING if code == "server_failed" else INFO, **params)
+
+
+def _report_tell(lease: Lease, report: act.Report) -> None:
+    if report.observed:
+        lease.note("observed", commands=report.observed)
+        return
+    for failure in report.failures:
+        lease.note(
+            "command_failed", WARNING, **{**failure.params, "error_code": failure.code, "subject": failure.subject}
+        )
+    level = WARNING if report.failed or report.unknown else INFO
+    code = "acted_partly" if report.failed or report.unknown else "acted"
+    lease.note(
+        code,
+        level,
+        planned=report.planned,
+        done=report.done,
+        skipped=report.skipped,
+        failed=report.failed,
+        unknown=report.unknown,
+        busy=len(report.busy),
+    )
+
+
+# --- settings that were enforced -----------------------------------------------------------------------------------
+
+
+def _settings_enforced(before: Loaded) -> None:
+    """After settings were enforced: remember what was left, so that what differs from it later is somebody else's
+    doing. What the policy wants and could not have yet stays as it was remembered. Drift of what is right again ends.
+
+    before: as it was loaded before acting; act keeps on the organization's row what it read back.
+    """
+    now = world_load(before.organization.pk, mailboxes=(), now=timezone.now())
+    world = now.world
+    left = _left(world.organization, world.exchange, before.world.ledger.settings or before.world.exchange)
+    OrganizationLedger.objects.update_or_create(
+        organization=before.organization, defaults={"settings": settings_to_json(left), "enforced_at": Now()}
+    )
+    remembered = replace(world, ledger=replace(world.ledger, settings=left))
+    settings_drift_end(now, drift(remembered, {}), because="enforced", actor_name=ACTOR.name)
+
+
+def _left(wanted: OrganizationPolicy, found: ExchangeSettings, before: ExchangeSettings) -> ExchangeSettings:
+    """What Exchange has, but for what it should have and has not: of that, what it had when it was last enforced."""
+    rules = {rule.key: rule for rule in found.rules}
+    earlier = {rule.key: rule for rule in before.rules}
+    for rule in wanted.rules:
+        if rule.key not in rules or rules[rule.key].level is not rule.level:
+            rules.pop(rule.key, None)
+            if rule.key in earlier:
+                rules[rule.key] = earlier[rule.key]
+    is_level = wanted.default_level in (None, found.default_level)
+    is_insert = wanted.user_mail_insert in (None, found.user_mail_insert)
+    recipients = wanted.admin_mail_recipients
+    are_recipients = recipients is None or _folded(recipients) == _folded(found.admin_mail_recipients)
+    return ExchangeSettings(
+        default_level=(found if is_level else before).default_level,
+        rules=tuple(rules.values()),
+        user_mail_insert=(found if is_insert else before).user_mail_insert,
+        admin_mail_recipients=(found if are_recipients else before).admin_mail_recipients,
+    )
+
+
+def _folded(addresses: Iterable[str]) -> set[str]:
+    return {address.lower() for address in addresses}
+
+
+# --- the story --------------------------------------------------------------------------------------------------------
+
+
+def _drift_tell(loaded: Loaded, verdicts: Verdicts, lease: Lease) -> None:
+    opened, ended = drifts_record(loaded, drift(loaded.world, verdicts), guard=lease.guard)
+    ledger_settle(loaded)
+    if opened:
+        lease.note("drift_found", WARNING, opened=opened)
+    if ended:
+        lease.note("drift_ended", ended=ended)
+
+
+def _judged_tell(wanted: Enforcement, loaded: Loaded, verdicts: Verdicts, judged: Judged, *, is_waiting: bool) -> None:
+    lease = wanted.lease
+    to_allow, to_deny = _let_in(loaded, verdicts, judged), len(judged.may_deny)
+    SyncRun.objects.filter(pk=lease.run_id, fence=lease.fence).update(
+        decided=len(verdicts), to_allow=to_allow, to_deny=to_deny, held=len(judged.held)
+    )
+    if to_allow or to_deny:
+        lease.note("planned", allow=to_allow, deny=to_deny)
+    for code in judged.withheld if judged.doubted else ():
+        lease.note("withheld", WARNING, reason=code, devices=judged.doubted)
+    if judged.held:
+        limits = judged.guarded.limits
+        lease.note(
+            "held" if is_waiting else "would_be_held",
+            WARNING,
+            devices=len(judged.held),
+            limit=limits.devices,
+            percent=limits.percent,
+        )
+
+
+def _let_in(loaded: Loaded, verdicts: Verdicts, judged: Judged) -> int:
+    """How many devices have no mail now, and will by what goes ahead."""
+    touched = {key for command in judged.go if isinstance(command, SetMailboxEntries) for key in command.devices}
+    is_general = any(_is_access_setting(command) for command in judged.settings)
+    world = loaded.world
+    chosen = [
+        device
+        for device in world.devices
+        if (is_general or device.key in touched)
+        and device.mailbox in world.mailboxes
+        and verdicts[device.key].state is State.ALLOWED
+    ]
+    now = levels(chosen, listed_now(world), world.exchange)
+    return sum(1 for device in chosen if now[device.key] is not Level.ALLOW)
