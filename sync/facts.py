@@ -286,9 +286,14 @@ class EntryChoice:
 
 @dataclass(frozen=True, slots=True)
 class TenantPolicy:
-    """Whom the policy reaches, and how doubtful cases count."""
+    """Whom the policy reaches, and how doubtful cases count.
+
+    target_everyone: every mailbox is reached, also where the directory knows nobody it belongs to. For tenants whose
+    records are pushed: they have no groups. Exclusion wins here too.
+    """
 
     control_on: bool = False
+    target_everyone: bool = False
     always_allow_compliant: bool = False  # Graph's overrideDefaultRule
     unlicensed: Unlicensed = Unlicensed.LEAVE_ALONE
     unknown_compliance: Doubt = Doubt.NONCOMPLIANT

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sync.facts import AccessRule, EasDevice, Level
 
 # A phone that two rules match meets the stricter, whatever their order.
-_SEVERITY = {Level.BLOCK: 0, Level.QUARANTINE: 1, Level.ALLOW: 2}
+SEVERITY = {Level.BLOCK: 0, Level.QUARANTINE: 1, Level.ALLOW: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Judge:
         for rule in rules:
             of_characteristic = found.setdefault(rule.characteristic.lower(), {})
             known = of_characteristic.get(rule.query.lower())
-            if known is None or _SEVERITY[rule.level] < _SEVERITY[known.level]:
+            if known is None or SEVERITY[rule.level] < SEVERITY[known.level]:
                 of_characteristic[rule.query.lower()] = Fallback(rule.level, rule)
         self._type = found.get("devicetype")
         self._model = found.get("devicemodel")
@@ -56,7 +56,7 @@ class Judge:
             if rules is None:
                 continue
             found = rules.get(text.lower())
-            if found is not None and (best is None or _SEVERITY[found.level] < _SEVERITY[best.level]):
+            if found is not None and (best is None or SEVERITY[found.level] < SEVERITY[best.level]):
                 best = found
         return best or self._default
 
