@@ -310,7 +310,7 @@ class GraphClient:
         *,
         headers: Mapping[str, str],
         form: Mapping[str, str] | None = None,
-        limit: int = LARGEST_ANSWER,
+        limit: int | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers (lower case) and whole body. Raises GraphError when there is no answer to be had."""
         self._check()
@@ -318,7 +318,7 @@ class GraphClient:
             request = self._http.build_request(method, url, headers=headers, data=form)
             response = self._http.send(request, stream=True)
             try:
-                body = self._read(response, asked, limit, end)
+                body = self._read(response, asked, limit or LARGEST_ANSWER, end)
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL, *_HTTPCORE) as error:

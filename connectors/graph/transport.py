@@ -36,6 +36,8 @@ class Transport(httpx.BaseTransport):
         backend = _Backend(check)
         if proxy:
             address = httpx.URL(proxy)
+            if address.scheme != "http" or not address.host:
+                raise ValueError("a proxy is reached by http, and passes TLS through")
             auth = (address.username, address.password) if address.username else None
             self._pool: httpcore.ConnectionPool = httpcore.HTTPProxy(
                 proxy_url=str(address.copy_with(username=None, password=None)),
@@ -167,9 +169,6 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        if isinstance(self._socket, ssl.SSLSocket):
-            self.close()
-            raise httpcore.ProxyError("a proxy that is reached by https is not supported")
         try:
             secure = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False

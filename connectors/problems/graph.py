@@ -251,8 +251,8 @@ PROBLEMS: Mapping[str, Problem] = {
         happened=_("What came from %(graph_server)s is no answer of Microsoft Graph, or only a part of one."),
         kept=KEPT_RETRIED,
         remedy=_(
-            "A proxy or firewall that answers in its place is the usual reason: try “curl -v https://%(graph_server)s/” "
-            "on this machine. If addresses were changed for the source, correct them."
+            "A proxy or firewall that answers in its place is the usual reason: try “curl -v "
+            "https://%(graph_server)s/” on this machine. If addresses were changed for the source, correct them."
         ),
     ),
     "graph_record_unreadable": Problem(
