@@ -52,9 +52,10 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def sync(connector: Connector, exchange: FakeExchange, slept: list[float]) -> Sync:
     """Ask for a sync and do it: sync("fullSync") -> the run as it ended."""
 
-    def do(kind: str = SyncRun.Kind.FULL, owner: str = "worker-1/100") -> SyncRun:
-        run = sync_request(connector=connector, kind=kind, trigger=SyncRun.Trigger.BUTTON, actor=SETUP).run
-        runs.run_execute(run.pk, open_exchange=exchange.open, owner=owner)
+    def do(kind: str = SyncRun.Kind.FULL, owner: str = "worker-1/100", *, is_dry_run: bool = False) -> SyncRun:
+        trigger = SyncRun.Trigger.BUTTON
+        run = sync_request(connector=connector, kind=kind, trigger=trigger, actor=SETUP, is_dry_run=is_dry_run).run
+        runs.run_execute(run.pk, open_exchange=exchange.open, open_sessions=exchange.open_sessions_of, owner=owner)
         run.refresh_from_db()
         return run
 
