@@ -188,6 +188,11 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
     "due-syncs": {"task": "sync.dispatch_due", "schedule": 30.0, "options": {"expires": 25}},
     "recover-runs": {"task": "sync.recover_runs", "schedule": 10.0, "options": {"expires": 9}},
+    "read-records": {"task": "sync.read_records_due", "schedule": 600.0, "options": {"expires": 550}},
+    "recover-commands": {"task": "sync.recover_commands", "schedule": 10.0, "options": {"expires": 9}},
+    "due-checks": {"task": "sync.dispatch_checks", "schedule": 10.0, "options": {"expires": 9}},
+    "deadlines": {"task": "sync.deadlines", "schedule": 60.0, "options": {"expires": 50}},
+    "pending-wipes": {"task": "sync.pending_wipes", "schedule": 180.0, "options": {"expires": 150}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "run" / "beat-schedule")
 
@@ -202,6 +207,11 @@ SYNC_MAX_ATTEMPTS = env.int("GATEHOUSE_MAX_ATTEMPTS", default=3)
 SYNC_LISTING_DEADLINE_SECONDS = env.float("GATEHOUSE_LISTING_DEADLINE_SECONDS", default=4 * 3600.0)
 # Seconds without one byte from Exchange in the middle of a command before the command is given up.
 SYNC_SILENCE_SECONDS = env.float("GATEHOUSE_SILENCE_SECONDS", default=180.0)
+# Seconds that a denying command waits at most for the mail about it to leave first.
+NOTIFY_BEFORE_DENIAL_SECONDS = env.float("GATEHOUSE_NOTIFY_BEFORE_DENIAL_SECONDS", default=10.0)
+# Seconds that the session for single mailboxes is kept for the next change, and the longest that one lasts.
+CHECKS_LINGER_SECONDS = env.float("GATEHOUSE_CHECKS_LINGER_SECONDS", default=5.0)
+CHECKS_SESSION_SECONDS = env.float("GATEHOUSE_CHECKS_SESSION_SECONDS", default=300.0)
 
 # --- Microsoft Graph --------------------------------------------------------------------------------------------
 
@@ -236,8 +246,10 @@ ACCOUNT_FORMS = {
 ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    # Nobody, for a view that names no other: console.api.views.View does.
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "EXCEPTION_HANDLER": "console.api.errors.exception_handler",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

@@ -1,4 +1,5 @@
-"""One run a connector, and one worker a run: the lease that a worker takes, renews and writes under.
+"""One run a connector, and one worker a run: the lease that a worker takes, renews and writes under; and the same for
+the lane that looks at single mailboxes, of which one a connector may work beside its run.
 
 A worker takes a queued run (claim), gets the next number of the connector's fence, and renews the lease from a thread
 while it works. Each transaction that writes for the run is `guard()`: it holds connector and run, and refuses when a
@@ -14,12 +15,14 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from django.conf import settings
 from django.db import Error, connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 
@@ -35,12 +38,23 @@ class LeaseLostError(Exception):
     """Another worker holds the run, or it has ended: this one must stop and write nothing more."""
 
 
+class Hold(Protocol):
+    """What makes it right to go on: a run's lease, or the lane's."""
+
+    def should_stop(self) -> bool:
+        """Whether to end soon: canceled, or lost."""
+
+    def guard(self) -> AbstractContextManager[object]:
+        """A transaction in which it is surely held. Raises LeaseLostError before anything is written."""
+
+
 def owner_name() -> str:
     """host/pid of this process: where an operator finds it, and what a crash test kills."""
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
-def _end() -> CombinedExpression:
+def lease_end() -> CombinedExpression:
+    """Where a lease ends that is taken or renewed now."""
     return Now() + datetime.timedelta(seconds=settings.SYNC_LEASE_SECONDS)
 
 
@@ -60,7 +74,7 @@ def claim(run_id: int, owner: str) -> Lease | None:
         connector_server=owner.split("/", 1)[0],
         started_at=Coalesce("started_at", Now()),
         heartbeat_at=Now(),
-        lease_expires_at=_end(),
+        lease_expires_at=lease_end(),
     )
     note(run_id, "claimed", worker=owner, attempt=run.attempt + 1)
     return Lease(run_id=run_id, connector_id=run.connector_id, fence=fence, owner=owner)
@@ -90,7 +104,6 @@ class Lease:
         self.stopped = threading.Event()
         self.is_lost = False
         self.is_canceled = False
-        self._ended = threading.Event()
         # Held while the number changes, so that a renewal never looks for the old one. Taken before any row's lock.
         self._numbering = threading.Lock()
 
@@ -140,7 +153,7 @@ class Lease:
         """Push the end of the lease out, and learn whether someone asked to cancel. Never raises."""
         try:
             with self._numbering:
-                held = SyncRun.objects.filter(**self._held()).update(heartbeat_at=Now(), lease_expires_at=_end())
+                held = SyncRun.objects.filter(**self._held()).update(heartbeat_at=Now(), lease_expires_at=lease_end())
                 if not held:
                     self._lose()
                 elif SyncRun.objects.filter(pk=self.run_id).exclude(cancel_requested_at=None).exists():
@@ -151,23 +164,85 @@ class Lease:
             logger.warning("run %s: the lease could not be renewed this time", self.run_id, exc_info=True)
             _connection_drop()
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> AbstractContextManager[None]:
         """Renewed from a thread of its own for as long as the context lasts."""
-        beat = threading.Thread(target=self._beat, name=f"lease-{self.run_id}", daemon=True)
-        beat.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            beat.join(timeout=settings.SYNC_HEARTBEAT_SECONDS)
+        return beating(self.renew, f"lease-{self.run_id}")
 
-    def _beat(self) -> None:
+
+def lane_claim(connector_id: int) -> LaneLease | None:
+    """Take a connector's lane. None while another worker has it."""
+    owner = f"{owner_name()}/{uuid.uuid4().hex[:8]}"
+    free = Q(checks_lease_expires_at=None) | Q(checks_lease_expires_at__lt=Now())
+    taken = Connector.objects.filter(free, pk=connector_id).update(
+        checks_owner=owner, checks_lease_expires_at=lease_end()
+    )
+    return LaneLease(connector_id, owner) if taken else None
+
+
+def lane_is_taken(connector_id: int) -> bool:
+    return Connector.objects.filter(pk=connector_id, checks_lease_expires_at__gte=Now()).exists()
+
+
+class LaneLease:
+    """A connector's lane, held by this worker. The owner's name is never used twice, so it is the fence as well."""
+
+    def __init__(self, connector_id: int, owner: str) -> None:
+        self.connector_id = connector_id
+        self.owner = owner
+        self.is_lost = False
+
+    def should_stop(self) -> bool:
+        return self.is_lost
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """A transaction in which the lane is surely held. Raises LeaseLostError before anything is written."""
+        with transaction.atomic():
+            rows = Connector.objects.select_for_update().filter(pk=self.connector_id, checks_owner=self.owner)
+            if rows.values_list("pk", flat=True).first() is None:
+                self.is_lost = True
+                raise LeaseLostError(f"the checks of connector {self.connector_id} are another worker's now")
+            yield
+
+    def renew(self) -> None:
+        """Push the end of the lease out. Never raises."""
         try:
-            while not self._ended.wait(settings.SYNC_HEARTBEAT_SECONDS):
-                self.renew()
+            held = Connector.objects.filter(pk=self.connector_id, checks_owner=self.owner)
+            if not held.update(checks_lease_expires_at=lease_end()):
+                self.is_lost = True
+        except Error:
+            logger.warning("connector %s: the lane could not be renewed this time", self.connector_id, exc_info=True)
+            _connection_drop()
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Renewed from a thread of its own for as long as the context lasts."""
+        return beating(self.renew, f"checks-{self.connector_id}")
+
+    def release(self) -> None:
+        """Give the lane back; nothing when it is another worker's by now."""
+        held = Connector.objects.filter(pk=self.connector_id, checks_owner=self.owner)
+        held.update(checks_owner="", checks_lease_expires_at=None)
+
+
+@contextmanager
+def beating(renew: Callable[[], None], name: str) -> Iterator[None]:
+    """`renew` called now and then from a thread of its own for as long as the context lasts. It must not raise."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not ended.wait(settings.SYNC_HEARTBEAT_SECONDS):
+                renew()
         finally:
             _connection_drop()  # this thread's own
+
+    thread = threading.Thread(target=beat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=settings.SYNC_HEARTBEAT_SECONDS)
 
 
 def _connection_drop() -> None:

@@ -1,0 +1,227 @@
+"""What became of a command that was sent: its row, what the reading showed, what is ours, and each device's line.
+
+All of one command in one short transaction, and only while the row is the caller's: who lost it writes nothing. What
+a reading showed is what counts, not what a cmdlet answered.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from connectors.exchange.errors import ExchangeError
+from connectors.exchange.records import CasMailboxRecord
+from connectors.models import ExchangeOrganization
+from sync import deeds
+from sync.deeds import Deed, MailboxEntries, Reading
+from sync.events import storable
+from sync.facts import AccessRule, ExchangeSettings, Level
+from sync.journal import entries_named, ledger_forget
+from sync.mailboxes import mailbox_store
+from sync.models import Command, DeviceEvent, EntryChoice, LedgerEntry, Mailbox, OrganizationLedger
+from sync.rulebook import (
+    rules_from_json,
+    rules_to_json,
+    settings_facts,
+    settings_from_json,
+    settings_to_json,
+)
+
+State = Command.State
+# Exchange did it, and a reading shows something else: somebody was faster, or it lags behind.
+NOT_AS_WANTED = "not_as_wanted"
+OUTCOME_UNKNOWN = "outcome_unknown"
+GONE = "object_not_found"
+_EVENTS = {State.DONE: "commandDone", State.FAILED: "commandFailed", State.UNKNOWN: "commandUnknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a row ends; UNKNOWN is no end yet. reading None: nothing was read."""
+
+    state: Command.State
+    reading: Reading | None = None
+    code: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    server: str = ""
+
+
+def ending_of(deed: Deed, reading: Reading | None, *, server: str, otherwise: str = NOT_AS_WANTED) -> Ending:
+    """After Exchange answered. Without a reading nothing is certain yet. otherwise: the code when it is not so."""
+    if reading is None:
+        return Ending(State.UNKNOWN, code=OUTCOME_UNKNOWN, server=server)
+    if deed.is_done(reading):
+        return Ending(State.DONE, reading, server=server)
+    code = GONE if reading.is_gone else otherwise
+    return Ending(State.FAILED, reading, code, {"server": server} if server else {}, server)
+
+
+def ending_of_error(error: ExchangeError, server: str) -> Ending:
+    """Of an error that says that Exchange did nothing."""
+    return Ending(State.FAILED, code=error.code, params=error.params, server=server or error.server)
+
+
+@transaction.atomic
+def outcome_record(command: int, owner: str, deed: Deed, ending: Ending) -> bool:
+    """Write it. False when the row is another's by now, or has ended."""
+    row = (
+        Command.objects.select_for_update(of=("self",)).filter(pk=command, owner=owner, state__in=Command.OPEN).first()
+    )
+    if row is None:
+        return False
+    is_final = ending.state != State.UNKNOWN
+    row.state = ending.state
+    row.server = ending.server[:255]
+    row.error_code, row.error_params = ending.code[:64], storable(dict(ending.params))
+    row.save(update_fields=["state", "server", "error_code", "error_params"])
+    if is_final:
+        Command.objects.filter(pk=command).update(finished_at=Now(), lease_expires_at=None)
+        # The row is no lock any more: what was read may be kept.
+        _reading_keep(row, deed, ending)
+        organization_ledger_settle(row.organization_id, deed, is_done=ending.state == State.DONE)
+    _lines_write(row, deed, ending)
+    return True
+
+
+def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
+    reading = ending.reading
+    if reading is None:
+        ledger_forget([row.pk])
+        if isinstance(deed, MailboxEntries) and ending.code == GONE:
+            mailbox_gone_mark(row.mailbox_id, deeds.utc_now())
+        return
+    if reading.is_gone:
+        mailbox_gone_mark(row.mailbox_id, reading.asked_at)
+        ledger_forget([row.pk])
+    elif reading.mailbox is not None:
+        mailbox_store(row.organization_id, [reading.mailbox], asked_at=reading.asked_at)
+        if isinstance(deed, MailboxEntries):
+            ledger_settle(row.mailbox_id, deed, reading.mailbox)
+    elif reading.settings is not None or reading.rules is not None:
+        organization_keep(row.organization_id, reading)
+
+
+def _lines_write(row: Command, deed: Deed, ending: Ending) -> None:
+    code = _EVENTS.get(ending.state)
+    if code is None:
+        return
+    params: dict[str, Any] = {"entries": entries_named(deed), "because": row.because}
+    if ending.code:
+        params |= {"error_code": ending.code, **ending.params}
+    DeviceEvent.objects.bulk_create(
+        [
+            DeviceEvent(
+                device_id=device, at=Now(), code=code, params=storable(params), actor_name=row.actor_name,
+                run_id=row.run_id, command_id=row.pk,
+            )
+            for device in _devices_there(row.payload.get("devices", ()))
+        ],
+        batch_size=200,
+    )  # fmt: skip
+
+
+def _devices_there(devices: Iterable[int]) -> list[int]:
+    return [int(device) for device in devices]
+
+
+# --- mailboxes --------------------------------------------------------------------------------------------------------
+
+
+def mailbox_gone_mark(mailbox: int | None, at: datetime.datetime) -> None:
+    Mailbox.objects.filter(pk=mailbox, gone_at=None).update(gone_at=at, changed_at=at)
+
+
+def ledger_settle(mailbox: int | None, deed: MailboxEntries, found: CasMailboxRecord) -> None:
+    """Of the ids that the command was about: an entry that is not in Exchange is not ours any more."""
+    for listed, named, there in (
+        (EntryChoice.Listed.ALLOWED, (*deed.allow_add, *deed.allow_remove), found.allowed_device_ids),
+        (EntryChoice.Listed.BLOCKED, (*deed.block_add, *deed.block_remove), found.blocked_device_ids),
+    ):
+        absent = deeds.keys(named) - deeds.keys(there)
+        if absent:
+            LedgerEntry.objects.filter(mailbox=mailbox, listed=listed, device_id_key__in=absent).delete()
+
+
+# --- settings and rules ---------------------------------------------------------------------------------------------
+
+
+def organization_keep(organization_id: int, reading: Reading) -> None:
+    """What was read of settings or rules, as rulebook.py keeps it."""
+    values: dict[str, Any] = {}
+    if reading.settings is not None:
+        values |= {
+            "default_access_level": str(storable(reading.settings.default_access_level))[:32],
+            "user_mail_insert": storable(reading.settings.user_mail_insert),
+            "admin_mail_recipients": storable(reading.settings.admin_mail_recipients),
+            "settings_observed_at": reading.asked_at,
+        }
+    if reading.rules is not None:
+        values |= {
+            "access_rules": storable(
+                [[rule.identity, rule.characteristic, rule.query_string, rule.access_level] for rule in reading.rules]
+            ),
+            "rules_observed_at": reading.asked_at,
+        }
+    ExchangeOrganization.objects.filter(pk=organization_id).update(**values)
+
+
+def organization_ledger_note(organization_id: int, deed: Deed) -> None:
+    """Before it is sent: what will be ours of settings and rules. To be called in the transaction of the intent."""
+    if isinstance(deed, deeds.OrganizationSettings):
+        row = _ledger_locked(organization_id)
+        enforced = settings_from_json(row.settings) or settings_facts(row.organization)
+        row.settings = settings_to_json(_with(enforced, deed))
+    elif isinstance(deed, deeds.RuleCreate | deeds.RuleSet):
+        row = _ledger_locked(organization_id)
+        rules = {rule.key: rule for rule in rules_from_json(row.rules)}
+        rule = AccessRule(deed.characteristic, deed.query, Level(deed.level))
+        # A rule that somebody else made stays theirs when its level is changed.
+        if isinstance(deed, deeds.RuleCreate) or rule.key in rules:
+            rules[rule.key] = rule
+        row.rules = rules_to_json(rules.values())
+    else:
+        return
+    row.enforced_at = deeds.utc_now()
+    row.save(update_fields=["settings", "rules", "enforced_at"])
+
+
+def organization_ledger_settle(organization_id: int, deed: Deed, *, is_done: bool) -> None:
+    """After it ended, by what is known of Exchange now: what was noted and did not come to be is taken back, and a rule
+    that is not there is not ours any more."""
+    if not isinstance(deed, deeds.OrganizationSettings | deeds.RuleDeed):
+        return
+    row = _ledger_locked(organization_id)
+    found = settings_facts(row.organization)
+    if isinstance(deed, deeds.OrganizationSettings):
+        enforced = settings_from_json(row.settings)
+        if not is_done and enforced is not None:
+            changed = {name: getattr(found, name) for name, value in deed.payload().items() if value is not None}
+            row.settings = settings_to_json(replace(enforced, **changed))
+    else:
+        there = {rule.key: rule for rule in found.rules}
+        about = AccessRule(deed.characteristic, deed.query, Level.ALLOW).key
+        # A rule that was there when we would have made it is somebody else's.
+        is_lost = about not in there or (isinstance(deed, deeds.RuleCreate) and not is_done)
+        rules = [there.get(rule.key, rule) if rule.key == about else rule for rule in rules_from_json(row.rules)]
+        row.rules = rules_to_json(rule for rule in rules if rule.key != about or not is_lost)
+    row.save(update_fields=["settings", "rules"])
+
+
+def _ledger_locked(organization_id: int) -> OrganizationLedger:
+    row, _ = OrganizationLedger.objects.get_or_create(organization_id=organization_id)
+    return OrganizationLedger.objects.select_for_update().get(pk=row.pk)
+
+
+def _with(settings: ExchangeSettings, deed: deeds.OrganizationSettings) -> ExchangeSettings:
+    if deed.default_level is not None:
+        settings = replace(settings, default_level=Level(deed.default_level))
+    if deed.user_mail_insert is not None:
+        settings = replace(settings, user_mail_insert=deed.user_mail_insert)
+    if deed.admin_mail_recipients is not None:
+        settings = replace(settings, admin_mail_recipients=deed.admin_mail_recipients)
+    return settings
