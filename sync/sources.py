@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 from django.db.models import QuerySet
@@ -26,7 +27,7 @@ from connectors.graph.errors import BadRequestGraphError, GraphError, NotFoundGr
 from connectors.graph.records import ManagedDeviceRecord, UserRecord
 from connectors.graph.source import GraphSource
 from connectors.models import DeviceSource, Tenant
-from connectors.secrets import SecretError
+from connectors.secrets import Secret, SecretError
 from connectors.sources import source_answered, source_failed, source_for
 from sync import people_store
 from sync.affected import affected_mailboxes
@@ -170,7 +171,8 @@ class _Reading:
 
         People first, so that a record finds its person.
         """
-        for part in (lambda: self._users(graph, full), lambda: self._groups(graph), lambda: self._devices(graph)):
+        parts = (partial(self._users, graph, full), partial(self._groups, graph), partial(self._devices, graph))
+        for part in parts:
             try:
                 part()
             except StopGraphError:
@@ -196,10 +198,11 @@ class _Reading:
         self._licences(graph)
 
     def _link(self) -> str:
+        link: Secret = self.source.users_delta_link
         try:
-            return self.source.users_delta_link.reveal()
+            return link.reveal()
         except SecretError:
-            return ""  # the key is lost: begin anew
+            return ""  # the key that it was kept with is lost: begin anew
 
     def _users_by_delta(self, graph: GraphSource, link: str) -> bool:
         """Whether it told of everybody, from the beginning."""

@@ -17,7 +17,7 @@ from connectors.exchange.errors import CanceledError
 from connectors.graph.errors import NotPermittedGraphError, StopGraphError, ThrottledGraphError, TransientGraphError
 from connectors.graph.records import UserChange, UserChangePage
 from connectors.models import DeviceSource
-from sync import sources
+from sync import sources, tasks
 from sync.models import (
     DeviceAccess,
     DeviceEvent,
@@ -498,3 +498,20 @@ def test_tenants_that_are_read_now_and_then(tenant: Any) -> None:
         ConnectorFactory(organization=OrganizationFactory(tenant=tenant))
     ConnectorFactory()
     assert sources.tenants_to_read() == [tenant.pk]
+
+
+def test_the_tick_has_each_tenant_read_by_a_task_of_its_own(
+    tenant: Any, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    sent: list[tuple[str, tuple[int, ...]]] = []
+    monkeypatch.setattr("celery.current_app.send_task", lambda name, args, **_: sent.append((name, args)))
+    ConnectorFactory(organization=OrganizationFactory(tenant=tenant))
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.read_records_due()
+    assert sent == [("sync.read_records", (tenant.pk,))]
+
+
+def test_the_task_leaves_what_goes_wrong_on_the_row(tenant: Any) -> None:
+    DeviceSource.objects.update(directory_id="contoso.com", client_id="no guid", client_secret="x")
+    tasks.read_records(tenant.pk)
+    assert DeviceSource.objects.get().last_error_code == "graph_bad_settings"
