@@ -17,7 +17,7 @@ redirection is followed within the sender's domain only.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
@@ -86,17 +86,22 @@ class _Search:
     account: MailAccount
     options: MailOptions
     address: str
+    service: Callable[[str], tuple[str, int]]
     attempts: list[Attempt] = field(default_factory=list)
     seen: set[tuple[str, str]] = field(default_factory=set)
     redirects: int = 0
     refusal: MailError | None = None
 
 
-def discover(account: MailAccount, options: MailOptions) -> Discovery:
-    """Raises MailStopError: mail_sign_in_failed where a server refused us and none took us, otherwise
+def discover(
+    account: MailAccount, options: MailOptions, *, service: Callable[[str], tuple[str, int]] | None = None
+) -> Discovery:
+    """Where EWS is for the account's sender. service: what looks into DNS, service_record() or a fake of it.
+
+    Raises MailStopError: mail_sign_in_failed where a server refused us and none took us, otherwise
     mail_address_not_found. The attempts are its notes.
     """
-    search = _Search(account, options, account.sender)
+    search = _Search(account, options, account.sender, service or service_record)
     found = _domain(search, account.domain)
     if found is not None:
         return found
@@ -247,14 +252,19 @@ def _service(search: _Search, domain: str) -> str:
     """Step 5: the host of DNS's SRV record."""
     name = f"_autodiscover._tcp.{domain}"
     try:
-        answer = dns.resolver.resolve(name, "SRV", lifetime=DNS_TIMEOUT)
+        target, port = search.service(name)
     except (dns.exception.DNSException, OSError) as error:
         search.attempts.append(Attempt(f"DNS SRV {name}", type(error).__name__))
         return ""
+    server = target if port == 443 else f"{target}:{port}"
+    return _within(search, domain, f"DNS SRV {name}", f"https://{server}/autodiscover/autodiscover.xml", "")
+
+
+def service_record(name: str) -> tuple[str, int]:
+    """(host, port) that DNS prefers. Raises DNSException."""
+    answer = dns.resolver.resolve(name, "SRV", lifetime=DNS_TIMEOUT)
     best = min(answer, key=lambda row: (row.priority, -row.weight))
-    target = str(best.target).rstrip(".")
-    port = "" if best.port == 443 else f":{best.port}"
-    return _within(search, domain, f"DNS SRV {name}", f"https://{target}{port}/autodiscover/autodiscover.xml", "")
+    return str(best.target).rstrip("."), int(best.port)
 
 
 def _within(search: _Search, domain: str, asked: str, target: str, otherwise: str) -> str:

@@ -10,6 +10,7 @@ import importlib
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from exchangelib.transport import BASIC, NTLM, get_auth_instance
@@ -45,6 +46,10 @@ class _Adapter(HTTPAdapter):
             return host, options
         named = {"server_hostname": name, "assert_hostname": name} if host["scheme"] == "https" else {}
         return {**host, **self._port, "host": self._address}, {**options, **named}
+
+    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
+        if self._address:
+            request.headers["Host"] = urlsplit(request.url or "").netloc
 
 
 def new_session(options: MailOptions, address: str = "") -> requests.Session:
