@@ -44,6 +44,7 @@ class Outcome:
 
 class Listing(Generic[Record]):
     """Iterate it once; then `outcome` is there. Iterating may raise GraphError, after which there is no outcome.
+    A second time is a RuntimeError: the pages are gone, and an empty listing would look like a complete one.
 
     judge: from the number of different ids and whether all rows could be read; without one, a listing that came to
     its end is complete.
@@ -53,8 +54,12 @@ class Listing(Generic[Record]):
         self._pages = pages
         self._judge = judge or _ended
         self._outcome: Outcome | None = None
+        self._is_begun = False
 
     def __iter__(self) -> Iterator[Page[Record]]:
+        if self._is_begun:
+            raise RuntimeError("a listing can be read once")
+        self._is_begun = True
         # Ids alone are kept: the same row can come on two pages when rows move while they are listed.
         ids: set[str] = set()
         is_readable = True

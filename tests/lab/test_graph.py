@@ -100,7 +100,7 @@ def assertion(lab: Lab, *, alg: str = "PS256", **claims: Any) -> str:
     """A JWT by the application's certificate; claims= change it, key= is another key to sign with."""
     [tenant] = lab.state["graph"]["tenants"]
     pem = Path(tenant["certificate"]).read_bytes()
-    key = claims.pop("key", None) or serialization.load_pem_private_key(pem, None)
+    key = cast(rsa.RSAPrivateKey, claims.pop("key", None) or serialization.load_pem_private_key(pem, None))
     thumbprint = claims.pop("thumbprint", x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()))
     now = int(time.time())
     whole = {

@@ -374,6 +374,8 @@ def test_a_listing_of_ones_own() -> None:
     listing = Listing([Page((device(1), device(2))), Page((device(2),))])
     assert len(listed(listing)) == 3
     assert listing.outcome == Outcome(2, None, is_complete=True)
+    with pytest.raises(RuntimeError):
+        listed(listing)
 
 
 @pytest.mark.slow
