@@ -31,9 +31,7 @@ from connectors.mail.translate import UnexpectedStatusError, translate
 FIRST_VERSION = Version(Build(14, 2), "Exchange2010_SP2")
 
 # Its debug lines hold request headers, and with them the password of a Basic sign-in; its error lines hold the mail.
-_library_log = logging.getLogger("exchangelib")
-_library_log.propagate = False
-_library_log.addHandler(logging.NullHandler())
+logging.getLogger("exchangelib").setLevel(logging.CRITICAL + 1)
 
 
 class _NoticeId(ExtendedProperty):  # type: ignore[misc]  # exchangelib has no types

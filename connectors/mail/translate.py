@@ -28,7 +28,8 @@ from connectors.mail.web import OFFERED_AS
 BUSY_WAIT = 60.0
 QUOTA_WAIT = 900.0
 
-# EWS response code → (class, our code).
+# EWS response code → (class, our code). ErrorInternalServerTransientError and ErrorTooManyObjectsOpened come from the
+# library as ErrorServerBusy.
 RESPONSE_CODES: dict[str, tuple[type[MailError], str]] = {
     "ErrorSendAsDenied": (MailStopError, "mail_send_as_denied"),
     "ErrorAccessDenied": (MailStopError, "mail_send_as_denied"),
@@ -55,7 +56,7 @@ RESPONSE_CODES: dict[str, tuple[type[MailError], str]] = {
     **dict.fromkeys(
         (
             "ErrorTimeoutExpired", "ErrorMailboxStoreUnavailable", "ErrorMailboxMoveInProgress", "ErrorADUnavailable",
-            "ErrorInternalServerTransientError", "ErrorConnectionFailed", "ErrorNoRespondingCASInDestinationSite",
+            "ErrorConnectionFailed", "ErrorNoRespondingCASInDestinationSite",
             "ErrorInternalServerError",
         ),
         (MailTransientError, "mail_server_failed"),
@@ -66,9 +67,9 @@ RESPONSE_CODES: dict[str, tuple[type[MailError], str]] = {
 class UnexpectedStatusError(Exception):
     """An HTTP status that is neither EWS's nor Autodiscover's answer. Holds nothing of the body."""
 
-    def __init__(self, status: int, *, offered: str = "", retry_after: str = "", location: str = "") -> None:
+    def __init__(self, status: int, *, offered: str = "", retry_after: str = "") -> None:
         super().__init__(f"HTTP {status}")
-        self.status, self.offered, self.retry_after, self.location = status, offered, retry_after, location
+        self.status, self.offered, self.retry_after = status, offered, retry_after
 
     @classmethod
     def of(cls, response: requests.Response) -> UnexpectedStatusError:
@@ -77,7 +78,6 @@ class UnexpectedStatusError(Exception):
             response.status_code,
             offered=told.get("WWW-Authenticate", ""),
             retry_after=told.get("Retry-After", ""),
-            location=told.get("Location", ""),
         )
 
 
