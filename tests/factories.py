@@ -19,7 +19,22 @@ from factory.helpers import post_generation
 
 from connectors.models import ClientAccessServer, Connector, ConnectorStatus, ExchangeOrganization, Tenant
 from console.accounts.models import Membership, Role
-from sync.models import MobileDevice, RunEvent, SyncRun
+from sync.facts import id_key, text_key
+from sync.models import (
+    AccessOverride,
+    Approval,
+    Command,
+    DeviceAccess,
+    DirectoryUser,
+    Drift,
+    HeldDenial,
+    Mailbox,
+    ManagedDevice,
+    MobileDevice,
+    PolicyVersion,
+    RunEvent,
+    SyncRun,
+)
 
 PASSWORD = "correct-horse-battery"
 
@@ -177,3 +192,165 @@ class DeviceFactory(Rows):
     wire_digest = Sequence(lambda n: n.to_bytes(16, "big"))
     first_observed_at = LazyFunction(lambda: timezone.now() - datetime.timedelta(days=30))
     changed_at = SelfAttribute("first_observed_at")
+
+
+class MailboxFactory(Rows):
+    """Read a minute ago; both lists empty."""
+
+    class Meta:
+        model = Mailbox
+
+    organization = SubFactory(OrganizationFactory)
+    guid = LazyFunction(uuid.uuid4)
+    display_name = Sequence(lambda n: f"Person {n}")
+    identity = LazyAttribute(lambda box: f"contoso.lab/Users/{box.display_name}")
+    distinguished_name = LazyAttribute(lambda box: f"CN={box.display_name},OU=Users,DC=contoso,DC=lab")
+    dn_key = LazyAttribute(lambda box: text_key(box.distinguished_name))
+    primary_smtp = LazyAttribute(lambda box: f"{box.display_name.replace(' ', '').lower()}@contoso.lab")
+    addresses = LazyAttribute(lambda box: [f"SMTP:{box.primary_smtp}"])
+    domain = "contoso.lab"
+    sam = LazyAttribute(lambda box: box.display_name.replace(" ", "").lower())
+    read_at = LazyFunction(lambda: timezone.now() - datetime.timedelta(minutes=1))
+    changed_at = SelfAttribute("read_at")
+
+
+class PersonFactory(Rows):
+    """Somebody of the tenant's directory, by address."""
+
+    class Meta:
+        model = DirectoryUser
+
+    tenant = SubFactory(TenantFactory)
+    source_id = LazyFunction(lambda: str(uuid.uuid4()))
+    display_name = Sequence(lambda n: f"Person {n}")
+    upn = LazyAttribute(lambda person: f"{person.display_name.replace(' ', '').lower()}@contoso.lab")
+    mail = SelfAttribute("upn")
+    licensed = True
+    changed_at = LazyFunction(timezone.now)
+
+
+class RecordFactory(Rows):
+    """A compliant record that was pushed to us."""
+
+    class Meta:
+        model = ManagedDevice
+
+    tenant = SubFactory(TenantFactory)
+    source = ManagedDevice.Source.PUSHED
+    source_id = LazyFunction(lambda: str(uuid.uuid4()))
+    upn = ""
+    email = ""
+    upn_key = LazyAttribute(lambda record: text_key(record.upn))
+    email_key = LazyAttribute(lambda record: text_key(record.email))
+    eas_device_id = Sequence(lambda n: f"ApplDN{n:06X}")
+    eas_device_id_key = LazyAttribute(lambda record: id_key(record.eas_device_id))
+    device_name = "Phone"
+    os = "iOS"
+    compliance = "compliant"
+    registered = True
+    agent = "mdm"
+    last_check_in_at = LazyFunction(timezone.now)
+    first_seen_at = LazyFunction(timezone.now)
+    changed_at = SelfAttribute("first_seen_at")
+
+
+class AccessFactory(Rows):
+    """The verdict on a device."""
+
+    class Meta:
+        model = DeviceAccess
+
+    device = SubFactory(DeviceFactory)
+    organization = SelfAttribute("device.organization")
+    access = "allow"
+    state = "allowed"
+    reason = "compliant"
+    rule = "compliant"
+    outcome = "matched"
+    decided_at = LazyFunction(timezone.now)
+
+
+class PolicyFactory(Rows):
+    """A version of a tenant's policy; of an organization's when that is given."""
+
+    class Meta:
+        model = PolicyVersion
+
+    tenant = SubFactory(TenantFactory)
+    number = Sequence(lambda n: n + 1)
+    content = LazyFunction(dict)
+    made_at = LazyFunction(timezone.now)
+    made_by_name = "Ada"
+
+
+class OverrideFactory(Rows):
+    class Meta:
+        model = AccessOverride
+
+    organization = SelfAttribute("mailbox.organization")
+    mailbox = SubFactory(MailboxFactory)
+    device_id = Sequence(lambda n: f"ApplDN{n:06X}")
+    device_id_key = LazyAttribute(lambda override: id_key(override.device_id))
+    level = AccessOverride.Level.ALLOW
+    reason = "Travels today"
+    made_at = LazyFunction(timezone.now)
+    made_by_name = "Ada"
+
+
+class ApprovalFactory(Rows):
+    """Waiting, of an organization of 200 devices."""
+
+    class Meta:
+        model = Approval
+
+    organization = SubFactory(OrganizationFactory)
+    made_at = LazyFunction(timezone.now)
+    renewed_at = SelfAttribute("made_at")
+    devices_total = 200
+    limit_devices = 10
+    limit_percent = 5.0
+
+
+class HeldDenialFactory(Rows):
+    class Meta:
+        model = HeldDenial
+
+    approval = SubFactory(ApprovalFactory)
+    device = SubFactory(DeviceFactory)
+    access = "quarantine"
+    reason = "notEnrolled"
+    rule = "noRecord"
+
+
+class DriftFactory(Rows):
+    """Somebody else's allow entry."""
+
+    class Meta:
+        model = Drift
+
+    organization = SelfAttribute("mailbox.organization")
+    mailbox = SubFactory(MailboxFactory)
+    kind = Drift.Kind.FOREIGN_ALLOW
+    device_id_key = Sequence(lambda n: f"appldn{n:06x}")
+    subject = LazyAttribute(lambda drift: f"allowed:{drift.device_id_key}")
+    is_alarm = True
+    first_seen_at = LazyFunction(timezone.now)
+    last_seen_at = SelfAttribute("first_seen_at")
+
+
+class CommandFactory(Rows):
+    """Personal entries of a mailbox, done."""
+
+    class Meta:
+        model = Command
+
+    organization = SelfAttribute("mailbox.organization")
+    mailbox = SubFactory(MailboxFactory)
+    kind = Command.Kind.MAILBOX_ENTRIES
+    state = Command.State.DONE
+    subject = LazyAttribute(lambda command: f"mailbox:{command.mailbox.pk}")
+    payload = LazyFunction(dict)
+    text = "Set-CASMailbox"
+    actor_name = "Sync"
+    planned_at = LazyFunction(timezone.now)
+    finished_at = SelfAttribute("planned_at")

@@ -11,6 +11,7 @@ from connectors.models import Connector
 from sync import runs
 from sync.models import SyncRun
 from sync.services import sync_request
+from sync.sources import RefreshReport
 from tests.connectors import factories
 from tests.sync.exchange import FakeExchange, device
 
@@ -52,10 +53,20 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def sync(connector: Connector, exchange: FakeExchange, slept: list[float]) -> Sync:
     """Ask for a sync and do it: sync("fullSync") -> the run as it ended."""
 
-    def do(kind: str = SyncRun.Kind.FULL, owner: str = "worker-1/100", *, is_dry_run: bool = False) -> SyncRun:
+    def do(
+        kind: str = SyncRun.Kind.FULL,
+        owner: str = "worker-1/100",
+        *,
+        is_dry_run: bool = False,
+        records: RefreshReport | None = None,
+    ) -> SyncRun:
         trigger = SyncRun.Trigger.BUTTON
         run = sync_request(connector=connector, kind=kind, trigger=trigger, actor=SETUP, is_dry_run=is_dry_run).run
-        runs.run_execute(run.pk, open_exchange=exchange.open, open_sessions=exchange.open_sessions_of, owner=owner)
+        # `records`: what reading the tenant's source came to; None: it is read as the product does.
+        read = {} if records is None else {"read_records": lambda tenant_id, **options: records}
+        runs.run_execute(
+            run.pk, open_exchange=exchange.open, open_sessions=exchange.open_sessions_of, owner=owner, **read
+        )
         run.refresh_from_db()
         return run
 
