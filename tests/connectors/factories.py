@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,9 +17,12 @@ from cryptography.x509.oid import NameOID
 from connectors.actors import SETUP
 from connectors.exchange.records import (
     ActiveSyncOrganizationSettingsRecord,
+    CasMailboxRecord,
     ExchangeServerRecord,
+    MailboxPolicyRecord,
     OrganizationRecord,
     ServerVersion,
+    UserRecord,
 )
 from connectors.models import Connector, ExchangeOrganization, Tenant
 from connectors.secrets import Secret
@@ -71,6 +76,56 @@ def server_record(fqdn: str, found: ServerVersion = E2019, *, is_client_access: 
 
 ORGANIZATION_RECORD = OrganizationRecord("First Organization", uuid.UUID(int=7))
 SETTINGS_RECORD = ActiveSyncOrganizationSettingsRecord("Quarantine", "Ask the desk", ("desk@contoso.com",))
+
+
+def cas_mailbox_record(number: int = 0, **values: Any) -> CasMailboxRecord:
+    """The mailbox of person `number`, always the same; `values` are what differs."""
+    made = CasMailboxRecord(
+        guid=uuid.UUID(int=1000 + number),
+        identity=f"contoso.com/Users/Person {number}",
+        name=f"Person {number}",
+        display_name=f"Person {number}",
+        distinguished_name=f"CN=Person {number},CN=Users,DC=contoso,DC=com",
+        sam_account_name=f"person{number}",
+        primary_smtp_address=f"person{number}@contoso.com",
+        email_addresses=(f"SMTP:person{number}@contoso.com",),
+        originating_server="dc01.contoso.com",
+        active_sync_enabled=True,
+        has_active_sync_device_partnership=True,
+        allowed_device_ids=(),
+        blocked_device_ids=(),
+        active_sync_mailbox_policy="",
+        is_policy_defaulted=True,
+        when_changed=datetime.datetime(2026, 3, 1, 8, 0, tzinfo=datetime.UTC),
+    )
+    return replace(made, **values)
+
+
+def user_record(number: int = 0, **values: Any) -> UserRecord:
+    """The account of the same person."""
+    made = UserRecord(
+        guid=uuid.UUID(int=1000 + number),
+        identity=f"contoso.com/Users/Person {number}",
+        distinguished_name=f"CN=Person {number},CN=Users,DC=contoso,DC=com",
+        sid=f"S-1-5-21-1-2-3-{1000 + number}",
+        user_principal_name=f"person{number}@contoso.com",
+        sam_account_name=f"person{number}",
+        primary_smtp_address=f"person{number}@contoso.com",
+    )
+    return replace(made, **values)
+
+
+def policy_record(name: str = "Default", **values: Any) -> MailboxPolicyRecord:
+    made = MailboxPolicyRecord(
+        identity=name,
+        name=name,
+        guid=uuid.uuid5(uuid.NAMESPACE_DNS, name),
+        distinguished_name=f"CN={name},CN=Mobile Mailbox Policies,DC=contoso,DC=com",
+        is_default=name == "Default",
+        settings={"PasswordEnabled": False, "MinPasswordLength": 4, "MaxInactivityTimeLock": "00:15:00"},
+        when_changed=None,
+    )
+    return replace(made, **values)
 
 
 @cache

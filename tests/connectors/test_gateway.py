@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from connectors.exchange.errors import (
     CanceledError,
     ExchangeError,
     NotPermittedError,
+    OutcomeUnknownError,
     StopError,
     ThrottledError,
     TransientError,
 )
-from connectors.gateway import open_exchange
+from connectors.gateway import open_exchange, open_sessions
 from connectors.models import ClientAccessServer, Connector
 from connectors.secrets import Secret
 from connectors.services import ServerSettings
@@ -295,3 +297,107 @@ class TestAuthorities:
         assert exchange.authority == certificate
         assert path is not None
         assert not Path(path).exists()
+
+
+class TestObserving:
+    @pytest.mark.parametrize(
+        ("setting", "argument", "expected"),
+        [
+            (False, None, False),
+            (False, False, False),
+            (False, True, True),
+            (True, None, True),
+            (True, True, True),
+            (True, False, True),  # nobody can talk the connector out of it
+        ],
+    )
+    @pytest.mark.parametrize("role", ["sync", "act"])
+    def test_by_setting_or_by_argument(
+        self, connector: Connector, role: Any, setting: bool, argument: bool | None, expected: bool
+    ) -> None:
+        Connector.objects.update(is_observe_only=setting)
+        exchange = Exchange()
+        with open_exchange(connector, role=role, observe_only=argument, connect=exchange):
+            pass
+        assert exchange.seen[0][2].observe_only is expected
+
+    def test_the_setting_is_read_anew(self, connector: Connector) -> None:
+        Connector.objects.update(is_observe_only=True)
+        assert not connector.is_observe_only  # the caller's instance is older
+        exchange = Exchange()
+        attempt(connector, exchange)
+        assert exchange.seen[0][2].observe_only
+
+
+def test_a_command_whose_outcome_was_lost_is_noted_at_its_server(connector: Connector) -> None:
+    lost = OutcomeUnknownError("x")
+    lost.because = "connection_dropped"
+    with pytest.raises(OutcomeUnknownError), open_exchange(connector, role="act", connect=Exchange()):
+        raise lost
+    assert server(connector, EX01).last_error_code == "connection_dropped"
+
+
+def test_a_command_that_was_not_waited_for_is_not_the_servers_fault(connector: Connector) -> None:
+    lost = OutcomeUnknownError("x")
+    lost.because = "canceled"
+    with pytest.raises(OutcomeUnknownError), open_exchange(connector, role="act", connect=Exchange()):
+        raise lost
+    assert server(connector, EX01).last_error_code == ""
+
+
+class TestSeveralSessions:
+    def test_other_threads_open_them_without_the_database(self, connector: Connector) -> None:
+        """Whatever a thread does with the database would fail here: the tests allow it to this one alone."""
+        exchange = Exchange({EX01: TransientError("x", code="connection_refused")})
+        events: list[tuple[str, object]] = []
+        used: list[str] = []
+        faults: list[BaseException] = []
+        with open_sessions(
+            connector,
+            role="act",
+            connect=exchange,
+            on_event=lambda code, params: events.append((code, params["server"])),
+        ) as sessions:
+
+            def work() -> None:
+                try:
+                    with sessions.open() as client:
+                        used.append(client.endpoint.fqdn)
+                except BaseException as error:
+                    faults.append(error)
+
+            for _ in range(3):
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join(10)
+            assert events == []
+            assert server(connector, EX02).last_answered_at is None
+            sessions.settle()
+            assert len(events) == 4
+        assert faults == []
+        assert used == [EX02] * 3
+        # The one that failed was not tried again by the others.
+        assert exchange.tried == [EX01, EX02, EX02, EX02]
+        assert events == [("server_failed", EX01), *[("server_answered", EX02)] * 3]
+        assert server(connector, EX01).last_error_code == "connection_refused"
+        assert server(connector, EX02).last_answered_at is not None
+
+    def test_a_session_that_breaks_is_not_opened_at_the_same_server_next(self, connector: Connector) -> None:
+        exchange = Exchange()
+        with open_sessions(connector, role="act", connect=exchange) as sessions:
+            with pytest.raises(TransientError), sessions.open():
+                raise TransientError("x", code="shell_lost")
+            with sessions.open() as client:
+                assert client.endpoint.fqdn == EX02
+        assert server(connector, EX01).last_error_code == "shell_lost"
+
+    def test_what_was_not_settled_is_at_the_end(self, connector: Connector) -> None:
+        with open_sessions(connector, role="act", connect=Exchange()) as sessions, sessions.open():
+            pass
+        assert server(connector, EX01).last_answered_at is not None
+
+    def test_no_server_is_said_at_once(self, connector: Connector) -> None:
+        connector.servers.update(is_usable=False)
+        with pytest.raises(StopError) as caught, open_sessions(connector, role="act", connect=Exchange()):
+            pass
+        assert caught.value.code == "no_server_configured"

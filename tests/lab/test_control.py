@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,6 +47,11 @@ REFUSALS: dict[str, tuple[str, str, Any, int, str]] = {
     "a body": ("PATCH", "limits", [1], 400, "must be a JSON object"),
     "a mailbox": ("POST", "organizations/SE/devices", {"mailbox": "nobody"}, 404, "no mailbox nobody"),
     "a device": ("PATCH", "organizations/SE/devices/x", {"state": "Blocked"}, 404, "no device x"),
+    "a time": ("POST", "organizations/SE/devices", {"first_sync": "yesterday"}, 400, "no time: 'yesterday'"),
+    "a rule's level": (
+        "PUT", "organizations/SE/rules", {"rules": [{"query": "x", "characteristic": "DeviceType", "level": "No"}]},
+        400, "use Allow, Block"),
+    "a policy": ("PATCH", "organizations/SE/mailboxes/notify", {"policy": "Strict"}, 400, "use Default"),
     "a state": ("POST", "organizations/SE/devices", {"state": "Lost"}, 400, "use Unknown, Allowed"),
     "a setting": ("PATCH", "organizations/SE", {"colour": 1}, 400, "no setting colour"),
     "a level": ("PATCH", "organizations/SE", {"default_access_level": "Deny"}, 400, "use Allow, Block"),
@@ -151,3 +157,26 @@ def test_names_of_any_characters_reach_their_thing(fresh_lab: Any) -> None:
     assert len(organization.devices()) == 3
     canonical = f"zoe.lab/Users/{organization.mailboxes()[0]['display_name']}"
     assert organization.messages(canonical) == []
+
+
+def test_rules_policies_and_times(fresh_lab: Callable[..., Lab]) -> None:
+    organization = fresh_lab("name=One,version=2019,devices=3").organization("One")
+    organization.rules_set(("Pixel 8", "DeviceModel", "Block"), ("iPad", "DeviceType", "Allow"))
+    assert [(rule["name"], rule["level"]) for rule in organization.rules()] == [
+        ("Pixel 8 (DeviceModel)", "Block"),
+        ("iPad (DeviceType)", "Allow"),
+    ]
+    organization.rules_set()
+    assert organization.rules() == []
+    (default,) = organization.policies()
+    assert (default["name"], default["is_default"], default["mailboxes"]) == ("Default", True, 0)
+    sam = organization.mailboxes()[0]["sam"]
+    assert organization.mailbox_change(sam, policy="Default")["policy"] == "Default"
+    assert organization.policies()[0]["mailboxes"] == 1
+    assert organization.mailbox_change(sam, policy=None)["policy"] is None
+    assert organization.mailbox(sam)["sam"] == sam
+    added = organization.device_add(mailbox=sam, first_sync="2026-01-02T03:04:05Z", last_success="2026-02-03")
+    assert (added["first_sync"], added["last_success"]) == ("2026-01-02T03:04:05+00:00", "2026-02-03T00:00:00+00:00")
+    changed = organization.device_change(added["guid"], last_success="2026-03-04T00:00:00+01:00")
+    assert changed["last_success"] == "2026-03-04T00:00:00+01:00"
+    assert changed["wipe"]["requested"] is False

@@ -5,6 +5,8 @@ In this process; test_organization.py asks the same engine over the wire, with p
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -427,6 +429,37 @@ def test_micro_delay_and_truncation_are_warnings() -> None:
     result = one.run("Get-MobileDevice", ResultSize="Unlimited")
     assert len(result.rows) == 4
     assert "more results available" in result.warnings[0]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["lifted", "stopped meanwhile"])
+def test_a_held_command_is_not_begun(is_stopped: bool) -> None:
+    one = session(devices=3)
+    mailbox = next(m for m in one.store.mailboxes.values() if m.domain == one.store.domain)
+    mailbox.allowed = []
+    one.fault("hold", cmdlet="Set-CASMailbox")
+    stop = threading.Event()
+    change = Command("Set-CASMailbox", (("Identity", mailbox.upn), ("ActiveSyncAllowedDeviceIDs", {"Add": ["A"]})))
+    thread = threading.Thread(target=lambda: list(one.engine.run(one.state, [change], stop)))
+    thread.start()
+    assert one.run("Get-CASMailbox", Identity=mailbox.upn).row["ActiveSyncAllowedDeviceIDs"] == []
+    thread.join(0.1)
+    assert thread.is_alive()
+    if is_stopped:
+        stop.set()
+        thread.join(5)
+    one.faults.clear()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert mailbox.allowed == ([] if is_stopped else ["A"])
+
+
+def test_a_command_can_be_held_for_a_time() -> None:
+    one = session(devices=3)
+    one.fault("hold", 0.2, cmdlet="Get-OrganizationConfig", times=1)
+    started = time.monotonic()
+    assert one.run("Get-OrganizationConfig").rows
+    assert time.monotonic() - started >= 0.2
+    assert one.faults.all() == []
 
 
 def test_slowness_is_waited_for_and_given_up_when_the_command_is_stopped() -> None:

@@ -8,6 +8,7 @@ import uuid
 import xml.etree.ElementTree as ET
 
 import pytest
+import requests
 from pypsrp.complex_objects import PSInvocationState
 from pypsrp.exceptions import InvalidPSRPOperation, WinRMTransportError, WSManFaultError
 from pypsrp.powershell import RunspacePool
@@ -438,6 +439,17 @@ def test_fault_silent_end(site):
         shell.poll_invoke(timeout=1)
         assert shell.state == PSInvocationState.RUNNING
         shell.stop()
+
+
+def test_fault_outcome_lost(site):
+    """The command runs, once; who asked for it learns nothing, and the session stands."""
+    site.fault("outcome_lost", cmdlet="Get-Thing", times=1)
+    with site.pool() as pool:
+        lost = command(pool, "Get-Thing")
+        with pytest.raises(requests.exceptions.ConnectionError):
+            lost.invoke()
+        assert [commands[0].name for commands in site.engine.seen] == ["Get-Thing"]
+        assert run(pool, "Get-Thing") == ["Get-Thing"]
 
 
 def eventually(condition):

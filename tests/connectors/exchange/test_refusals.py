@@ -17,6 +17,7 @@ from pypsrp.exceptions import AuthenticationError
 
 from connectors.exchange.client import Account, Endpoint, Options
 from connectors.exchange.errors import (
+    AlreadyExistsError,
     AmbiguousError,
     BadRequestError,
     CanceledError,
@@ -337,6 +338,16 @@ RECORDS = {
         record("The operation couldn't be performed because 'x' matches multiple entries."),
         AmbiguousError,
         "object_ambiguous",
+    ),
+    "there already": (
+        record("The object 'x' already exists.", "ADObjectAlreadyExistsException"),
+        AlreadyExistsError,
+        "object_exists",
+    ),
+    "there already, by category": (
+        record("Schon da", "", PREFIX + "[FailureCategory=Cmdlet-RuleAlreadyExistsException] 1A2B,Microsoft.X"),
+        AlreadyExistsError,
+        "object_exists",
     ),
     "no such cmdlet": (
         record("The term 'Get-X' is not recognized", "CommandNotFoundException", "CommandNotFoundException"),

@@ -177,3 +177,119 @@ def test_the_real_mailbox_reads_as_a_recipient() -> None:
     record = rows.recipient(read_object(SAMPLE.read_bytes()))
     assert (record.email_addresses, record.sam_account_name) == (("SMTP:Administrator@test.com",), "Administrator")
     assert record.recipient_type_details == "UserMailbox"
+
+
+def mailbox_xml(**changes: str) -> bytes:
+    properties = {
+        "Guid": f'<G N="Guid">{GUID}</G>',
+        "Identity": '<S N="Identity">contoso.com/Users/Carlos</S>',
+        "DistinguishedName": '<S N="DistinguishedName">CN=Carlos,CN=Users,DC=contoso,DC=com</S>',
+        "ActiveSyncEnabled": '<B N="ActiveSyncEnabled">true</B>',
+    } | changes
+    return f'<Obj RefId="0"><Props>{"".join(properties.values())}</Props></Obj>'.encode()
+
+
+ENTRIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "missing": ("", ()),
+    "null": ('<Nil N="ActiveSyncAllowedDeviceIDs" />', ()),
+    "empty": ('<Obj N="ActiveSyncAllowedDeviceIDs" RefId="1"><LST /></Obj>', ()),
+    "a list": ('<Obj N="ActiveSyncAllowedDeviceIDs" RefId="1"><LST><S>A</S><S>B</S></LST></Obj>', ("A", "B")),
+    "a list with a ToString": (
+        '<Obj N="ActiveSyncAllowedDeviceIDs" RefId="1"><ToString>A, B</ToString><LST><S>A</S><S>B</S></LST></Obj>',
+        ("A", "B"),
+    ),
+    "objects": (
+        '<Obj N="ActiveSyncAllowedDeviceIDs" RefId="1"><LST><Obj RefId="2"><ToString>A</ToString></Obj></LST></Obj>',
+        ("A",),
+    ),
+    "one text": ('<S N="ActiveSyncAllowedDeviceIDs">A</S>', ("A",)),
+    "blanks": ('<S N="ActiveSyncAllowedDeviceIDs"> </S>', ()),
+}
+
+
+@pytest.mark.parametrize(("xml", "expected"), ENTRIES.values(), ids=ENTRIES.keys())
+def test_personal_entries_in_every_form(xml: str, expected: tuple[str, ...]) -> None:
+    record = rows.cas_mailbox(read_object(mailbox_xml(ActiveSyncAllowedDeviceIDs=xml)))
+    assert record.allowed_device_ids == expected
+    assert record.blocked_device_ids == ()
+
+
+def test_a_list_that_came_as_one_text_is_no_entry() -> None:
+    """Taken for one id it would be removed, or kept, as such."""
+    text = '<S N="ActiveSyncAllowedDeviceIDs">A, B</S>'
+    with pytest.raises(RecordError, match="ActiveSyncAllowedDeviceIDs"):
+        rows.cas_mailbox(read_object(mailbox_xml(ActiveSyncAllowedDeviceIDs=text)))
+
+
+@pytest.mark.parametrize(
+    ("dn", "server", "expected"),
+    [
+        ("CN=C,CN=Users,DC=contoso,DC=com", "DC01.contoso.com", "DC01.contoso.com"),
+        ("CN=C,CN=Users,DC=Contoso,DC=COM", "dc01.contoso.com", "dc01.contoso.com"),
+        ("CN=C,CN=Users,DC=emea,DC=contoso,DC=com", "dc01.contoso.com", ""),
+        ("CN=C,CN=Users,DC=contoso,DC=com", "dc01.emea.contoso.com", ""),
+        ("CN=C\\,DC=emea,CN=Users,DC=contoso,DC=com", "dc01.contoso.com", "dc01.contoso.com"),
+        ("CN=C,CN=Users,DC=contoso,DC=com", "dc01", ""),
+        ("CN=C,CN=Users,DC=contoso,DC=com", "", ""),
+        ("", "dc01.contoso.com", ""),
+    ],
+)
+def test_the_domain_controller_to_write_to(dn: str, server: str, expected: str) -> None:
+    record = rows.cas_mailbox(
+        read_object(
+            mailbox_xml(
+                DistinguishedName=f'<S N="DistinguishedName">{dn}</S>',
+                OriginatingServer=f'<S N="OriginatingServer">{server}</S>',
+            )
+        )
+    )
+    assert record.domain_controller == expected
+
+
+def test_a_policy_in_whole_objects() -> None:
+    xml = (
+        f'<Obj RefId="0"><Props><S N="Identity">Strict</S><S N="Name">Strict</S><G N="Guid">{GUID}</G>'
+        '<B N="IsDefault">true</B><B N="PasswordEnabled">true</B><I32 N="MinPasswordLength">6</I32>'
+        '<Obj N="MaxPasswordFailedAttempts" RefId="1"><ToString>8</ToString></Obj>'
+        '<Obj N="AllowBluetooth" RefId="2"><ToString>HandsfreeOnly</ToString><I32>1</I32></Obj>'
+        '<Obj N="ApprovedApplicationList" RefId="3"><LST><S>a</S></LST></Obj>'
+        '<Nil N="MaxEmailAgeFilter" /><S N="PasswordHistory">many</S><S N="NobodyKnows">x</S></Props></Obj>'
+    )
+    policy = rows.mailbox_policy(read_object(xml.encode()))
+    assert (policy.name, policy.guid, policy.is_default) == ("Strict", GUID, True)
+    assert policy.settings == {
+        "PasswordEnabled": True,
+        "MinPasswordLength": 6,
+        "MaxPasswordFailedAttempts": "8",
+        "AllowBluetooth": "HandsfreeOnly",
+        "ApprovedApplicationList": ("a",),
+        "PasswordHistory": "many",
+    }
+
+
+def test_a_policy_under_the_old_names() -> None:
+    xml = (
+        '<Obj RefId="0"><Props><S N="Identity">Default</S><B N="IsDefaultPolicy">true</B>'
+        '<B N="DevicePasswordEnabled">false</B><S N="MaxInactivityTimeDeviceLock">00:15:00</S></Props></Obj>'
+    )
+    policy = rows.mailbox_policy(read_object(xml.encode()))
+    assert (policy.is_default, policy.guid) == (True, None)
+    assert policy.settings == {"PasswordEnabled": False, "MaxInactivityTimeLock": "00:15:00"}
+
+
+def test_a_user_has_the_one_address_or_the_other() -> None:
+    xml = mailbox_xml(WindowsEmailAddress='<S N="WindowsEmailAddress">c@contoso.com</S>', Sid='<S N="Sid">S-1-5</S>')
+    user = rows.user(read_object(xml))
+    assert (user.primary_smtp_address, user.sid, user.user_principal_name) == ("c@contoso.com", "S-1-5", "")
+
+
+def test_statistics_of_a_wipe() -> None:
+    xml = (
+        '<Obj RefId="0"><Props><S N="Identity">x</S><DT N="DeviceWipeRequestTime">2026-01-05T08:12:44Z</DT>'
+        '<Nil N="DeviceWipeSentTime" /><Obj N="Status" RefId="1"><ToString>DeviceSomethingNew</ToString></Obj>'
+        "</Props></Obj>"
+    )
+    record = rows.device_statistics(read_object(xml.encode()))
+    assert record.wipe_requested_at == datetime.datetime(2026, 1, 5, 8, 12, 44, tzinfo=UTC)
+    assert (record.wipe_sent_at, record.account_only_wipe_requested_at) == (None, None)
+    assert record.status == "DeviceSomethingNew"
