@@ -48,11 +48,15 @@ def connector_to(
     )
 
 
-def sync(connector: Connector, kind: str = "fullSync", **options: Any) -> SyncRun:
+def sync(connector: Connector, kind: str = "fullSync", *, is_dry_run: bool = False, **options: Any) -> SyncRun:
     """The run as it ended. `options` replace what the gateway would choose: limits of time, above all."""
-    run = sync_request(connector=connector, kind=kind, trigger="button", actor=SETUP).run
-    opening = partial(gateway.open_exchange, connect=_connect(options))
-    run_execute(run.pk, open_exchange=opening)
+    run = sync_request(connector=connector, kind=kind, trigger="button", actor=SETUP, is_dry_run=is_dry_run).run
+    connect = _connect(options)
+    run_execute(
+        run.pk,
+        open_exchange=partial(gateway.open_exchange, connect=connect),
+        open_sessions=partial(gateway.open_sessions, connect=connect),
+    )
     run.refresh_from_db()
     return run
 
