@@ -117,8 +117,8 @@ PROBLEMS: Mapping[str, Problem] = {
         title=_("The device list was not complete"),
         happened=_("%(server)s ended the answer to %(cmdlet)s before all devices had come, or left some out."),
         kept=_(
-            "Gatehouse changed nothing in Exchange, and phones keep the access they have. No device was marked as "
-            "gone, since a list with holes proves nothing; devices that did come are up to date."
+            "Nothing is changed in Exchange because of such a list, and phones keep the access they have. No device "
+            "was marked as gone, since a list with holes proves nothing; devices that did come are up to date."
         ),
         remedy=_(
             "Run “Get-MobileDevice -ResultSize Unlimited” (on 2010 Get-ActiveSyncDevice) in the Exchange Management "

@@ -18,13 +18,22 @@ class Problem:
     remedy: str | Promise
 
 
-# True of every run that reads: it writes nothing to Exchange, and only a complete listing marks devices as gone.
+# True of every step that fails: a command that may have been carried out has a code of its own (outcome_unknown), and
+# only a complete listing marks devices as gone.
 KEPT = _(
-    "Gatehouse changed nothing in Exchange, and phones keep the access they have. The devices of the last successful "
-    "sync are still shown; none was marked as gone."
+    "What failed changed nothing in Exchange. Commands that were carried out before it, if any, are in the run's "
+    "journal and stay in force; all other phones keep the access they have. The devices of the last successful sync "
+    "are still shown; none was marked as gone."
 )
 # The same, for what usually goes away by itself.
 KEPT_RETRIED = _(
-    "Gatehouse changed nothing in Exchange, and phones keep the access they have. The devices of the last successful "
-    "sync are still shown; none was marked as gone. The next scheduled sync tries again."
+    "What failed changed nothing in Exchange. Commands that were carried out before it, if any, are in the run's "
+    "journal and stay in force; all other phones keep the access they have. The devices of the last successful sync "
+    "are still shown; none was marked as gone. The next scheduled sync tries again."
+)
+# For a run that was cut off from outside, perhaps while a command was under way.
+KEPT_JOURNAL = _(
+    "Every command is in the run's journal before it is sent. What was carried out stays in force; what was under way "
+    "is looked up in Exchange before anything else is done about it, and nothing is done twice. Devices stay as they "
+    "were last seen; none was marked as gone."
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from django.utils.translation import gettext_lazy as _
 
-from connectors.problems.entry import KEPT, KEPT_RETRIED, Problem
+from connectors.problems.entry import KEPT_JOURNAL, KEPT_RETRIED, Problem
 
 PROBLEMS: Mapping[str, Problem] = {
     "run_interrupted": Problem(
@@ -14,7 +14,7 @@ PROBLEMS: Mapping[str, Problem] = {
         happened=_(
             "The run was started %(attempts)s times and its worker disappeared each time; it was given up then."
         ),
-        kept=KEPT_RETRIED,
+        kept=KEPT_JOURNAL,
         remedy=_(
             "Something ends the workers: see their logs, the machine's memory, and whether they are restarted by a "
             "time limit. Then start the sync again; it begins anew and puts everything right."
@@ -23,7 +23,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "run_canceled": Problem(
         title=_("The run was canceled"),
         happened=_("%(person)s canceled it."),
-        kept=KEPT,
+        kept=KEPT_JOURNAL,
         remedy=_("Nothing is wrong. Start a sync when you want one, or wait for the next scheduled one."),
     ),
     "no_worker": Problem(
@@ -41,7 +41,7 @@ PROBLEMS: Mapping[str, Problem] = {
         happened=_(
             "Gatehouse met an error that it has no other name for. The fault is in Gatehouse, not in your settings."
         ),
-        kept=KEPT_RETRIED,
+        kept=KEPT_JOURNAL,
         remedy=_(
             "The worker's log holds the details under the run's number. Start the sync again; if it fails in the "
             "same way, report it with that part of the log."

@@ -282,7 +282,7 @@ class TestPage:
         words = text_of(html)
         assert "The server refuses the connection" in words
         assert "What happened ex01.contoso.lab is reachable, but nothing accepts connections" in words
-        assert "What was not lost Gatehouse changed nothing in Exchange, and phones keep the access they have" in words
+        assert "What was not lost What failed changed nothing in Exchange." in words
         assert "What to do Check on that server that IIS runs" in words
         assert "connection_refused" in words
         assert "2 syncs failed since the last successful one." in words
