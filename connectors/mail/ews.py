@@ -10,7 +10,6 @@ which Sent Items are searched after an outcome that was not learnt.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,9 +28,6 @@ from connectors.mail.translate import UnexpectedStatusError, translate
 
 # Every version in scope takes it (exchange.md 6.2); what the server's own version is, its first answer tells.
 FIRST_VERSION = Version(Build(14, 2), "Exchange2010_SP2")
-
-# Its debug lines hold request headers, and with them the password of a Basic sign-in; its error lines hold the mail.
-logging.getLogger("exchangelib").setLevel(logging.CRITICAL + 1)
 
 
 class _NoticeId(ExtendedProperty):  # type: ignore[misc]  # exchangelib has no types

@@ -65,11 +65,14 @@ RESPONSE_CODES: dict[str, tuple[type[MailError], str]] = {
 
 
 class UnexpectedStatusError(Exception):
-    """An HTTP status that is neither EWS's nor Autodiscover's answer. Holds nothing of the body."""
+    """An HTTP status that is neither EWS's nor Autodiscover's answer. Holds nothing of the body.
 
-    def __init__(self, status: int, *, offered: str = "", retry_after: str = "") -> None:
+    is_signed: the request came with a sign-in.
+    """
+
+    def __init__(self, status: int, *, offered: str = "", retry_after: str = "", is_signed: bool = True) -> None:
         super().__init__(f"HTTP {status}")
-        self.status, self.offered, self.retry_after = status, offered, retry_after
+        self.status, self.offered, self.retry_after, self.is_signed = status, offered, retry_after, is_signed
 
     @classmethod
     def of(cls, response: requests.Response) -> UnexpectedStatusError:
@@ -78,6 +81,7 @@ class UnexpectedStatusError(Exception):
             response.status_code,
             offered=told.get("WWW-Authenticate", ""),
             retry_after=told.get("Retry-After", ""),
+            is_signed="Authorization" in response.request.headers,
         )
 
 
@@ -128,7 +132,7 @@ def _status(error: UnexpectedStatusError, authentication: str, *, is_sent: bool)
     text = str(error)
     match error.status:
         case 401:
-            return _unauthorized(error.offered, authentication)
+            return _unauthorized(error, authentication)
         case 440 | 456 | 457:
             return MailStopError("the account is locked", code="mail_account_disabled", remote_text=text)
         case 413:
@@ -148,9 +152,9 @@ def _status(error: UnexpectedStatusError, authentication: str, *, is_sent: bool)
     return MailStopError("something else than EWS answers here", code="mail_not_ews", remote_text=text)
 
 
-def _unauthorized(offered: str, authentication: str) -> MailStopError:
+def _unauthorized(error: UnexpectedStatusError, authentication: str) -> MailStopError:
     # Names only: the header of a sign-in under way holds a token.
-    kinds = re.findall(r"(?<![\w=+/])(basic|ntlm|negotiate|kerberos)(?![\w=+/])", offered.lower())
+    kinds = re.findall(r"(?<![\w=+/])(basic|ntlm|negotiate|kerberos)(?![\w=+/])", error.offered.lower())
     acceptable = OFFERED_AS.get(authentication, ())
     if kinds and acceptable and not set(kinds) & set(acceptable):
         return MailStopError(
@@ -158,6 +162,9 @@ def _unauthorized(offered: str, authentication: str) -> MailStopError:
             code="mail_sign_in_not_offered",
             remote_text=", ".join(sorted(set(kinds))),
         )
+    if authentication == "kerberos" and not error.is_signed:
+        # The library gives the 401 back when it gets no ticket for the server.
+        return MailStopError("no ticket for the server", code="mail_kerberos_failed", remote_text="no service ticket")
     return MailStopError("the server refused user name or password", code="mail_sign_in_failed")
 
 

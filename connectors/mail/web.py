@@ -7,6 +7,7 @@ one organization vouch for no other's servers.
 from __future__ import annotations
 
 import importlib
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from connectors.mail.client import MailAccount, MailOptions
 from connectors.mail.errors import MailStopError
 
 USER_AGENT = "Gatehouse"
+# Their debug lines hold request headers, and with them the password of a Basic sign-in; their error lines the mail.
+for _library in ("exchangelib", "requests_gssapi"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
 # WWW-Authenticate names under which a way to sign in is offered.
 OFFERED_AS = {
     "basic": ("basic",),
@@ -114,18 +118,19 @@ def _kerberos(account: MailAccount) -> Any:
     user, _, realm = name.partition("@")
     try:
         principal = gssapi.Name(f"{user}@{realm.upper()}", gssapi.NameType.kerberos_principal)
-        kerberos = [gssapi.MechType.kerberos]
+        ways = [requests_gssapi.SPNEGO]
         if account.password:
             password = account.password.encode()
-            ticket = raw.acquire_cred_with_password(principal, password, mechs=kerberos, usage="initiate").creds
+            ticket = raw.acquire_cred_with_password(principal, password, mechs=ways, usage="initiate").creds
         else:
-            ticket = raw.acquire_cred(principal, mechs=kerberos, usage="initiate").creds
+            ticket = raw.acquire_cred(principal, mechs=ways, usage="initiate").creds
     except gssapi.exceptions.GSSError as error:
         raise _kerberos_failure(error) from error
     return requests_gssapi.HTTPSPNEGOAuth(
         creds=gssapi.Credentials(base=ticket),
         mutual_authentication=requests_gssapi.OPTIONAL,
-        mech=gssapi.OID.from_int_seq("1.3.6.1.5.5.2"),
+        # Exchange's Extended Protection wants the sign-in bound to the TLS connection.
+        channel_bindings="tls-server-end-point",
     )
 
 
