@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.control_organizations import ControlError, Route
 from lab.graph_faults import GraphFault
-from lab.tenant import PERMISSIONS, Tenant, enrolled_device, license_user
+from lab.tenant import PERMISSIONS, RETRY_AFTER, Tenant, enrolled_device, license_user
 from lab.web import Request
 from lab.world import World
 
@@ -52,7 +52,7 @@ class GraphControl:
         """Nobody throttled, no faults, the usual permissions."""
         for tenant in self.world.tenants:
             tenant.faults.clear()
-            tenant.throttle_next, tenant.permissions = 0, PERMISSIONS
+            tenant.throttle_next, tenant.retry_after, tenant.permissions = 0, RETRY_AFTER, PERMISSIONS
 
     def _tenant(self, name: str) -> Tenant:
         tenant = next((t for t in self.world.tenants if t.name.lower() == name.lower()), None)
@@ -214,6 +214,7 @@ class GraphControl:
             inner = [self._group(tenant, str(one))["id"] for one in body.get("groups", ())]
             row = tenant.add_group(str(uuid.uuid4()), str(body.get("name", "New group")), members)
             row["_groups"] += inner
+            tenant.regrouped()
             return _group_row(tenant, row)
 
     def _group_change(self, request: Request, name: str, group_id: str) -> dict[str, Any]:
@@ -230,6 +231,7 @@ class GraphControl:
             for word, find, key in (("remove", self._user, "_members"), ("unnest", self._group, "_groups")):
                 unwanted = {find(tenant, str(one))["id"] for one in body.get(word, ())}
                 row[key] = [one for one in row[key] if one not in unwanted]
+            tenant.regrouped()
             return _group_row(tenant, row)
 
     def _group_remove(self, request: Request, name: str, group_id: str) -> dict[str, Any]:
@@ -237,6 +239,7 @@ class GraphControl:
         with tenant.lock:
             row = _group_row(tenant, self._group(tenant, group_id))
             del tenant.groups[group_id]
+            tenant.regrouped()
             return row
 
     def _group(self, tenant: Tenant, group_id: str) -> dict[str, Any]:
@@ -265,5 +268,5 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
 def _group_row(tenant: Tenant, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"], "name": row["displayName"], "members": len(row["_members"]), "groups": list(row["_groups"]),
-        "people": sum(1 for _ in tenant.members(row["id"])),
+        "people": len(tenant.people(row["id"])),
     }  # fmt: skip

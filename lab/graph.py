@@ -219,7 +219,7 @@ class Graph:
         if request.headers.get("consistencylevel", "").lower() != "eventual" or request.query.get("$count") != "true":
             text = "The cast needs the header ConsistencyLevel: eventual and $count=true."
             return error(request, 400, "Request_UnsupportedQuery", text)
-        rows = [tenant.users[member] for member in tenant.members(key)]
+        rows = tenant.people(key)
         lag = tenant.faults.take("lag", request.path)
         reply = answers.page(self.url, rows, request, _USER, count=len(rows) + int(lag.value or 1) if lag else None)
         if reply.status == 200 and tenant.faults.take("veiled", request.path):

@@ -42,6 +42,10 @@ PERMISSIONS = frozenset(
 )
 
 
+# The documented sample: a fraction of seconds.
+RETRY_AFTER = "2.128"
+
+
 @dataclass
 class Tenant:
     """One directory tenant. Hold `lock` while reading or changing.
@@ -64,11 +68,12 @@ class Tenant:
     faults: GraphFaults = field(default_factory=GraphFaults)
     # Throttle the next n requests with this Retry-After.
     throttle_next: int = 0
-    retry_after: str = "2.128"
+    retry_after: str = RETRY_AFTER
     changes: dict[str, int] = field(default_factory=dict)
     last_change: int = 0
     delta_from: int = 0
     _in_order: list[str] | None = None
+    _people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def in_order(self) -> list[str]:
         """Ids of all people, sorted; kept until somebody changes."""
@@ -87,11 +92,21 @@ class Tenant:
         """Remember that the person was added, changed or removed."""
         self.last_change += 1
         self._in_order = None
+        self.regrouped()
         self.changes.pop(user_id, None)
         self.changes[user_id] = self.last_change
 
-    def members(self, group_id: str) -> Iterator[str]:
-        """Ids of the people in the group, through other groups too, each once."""
+    def regrouped(self) -> None:
+        """Forget who is in which group: a group, or who is in one, has changed."""
+        self._people.clear()
+
+    def people(self, group_id: str) -> list[dict[str, Any]]:
+        """The people in the group, through other groups too, each once; kept until something changes."""
+        if group_id not in self._people:
+            self._people[group_id] = [self.users[user_id] for user_id in self._members(group_id)]
+        return self._people[group_id]
+
+    def _members(self, group_id: str) -> Iterator[str]:
         seen: set[str] = set()
         groups, waiting = {group_id}, [group_id]
         while waiting:
@@ -107,6 +122,7 @@ class Tenant:
     def add_group(self, group_id: str, name: str, members: list[str]) -> dict[str, Any]:
         group = {"id": group_id, "displayName": name, "_members": members, "_groups": []}
         self.groups[group_id] = group
+        self.regrouped()
         return group
 
 
