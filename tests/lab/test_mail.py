@@ -1,8 +1,14 @@
-"""EWS and Autodiscover: a message gets into the mailbox it is for, and whoever looks for EWS finds it."""
+"""EWS, Autodiscover, SMTP: a message gets into the mailbox it is for, and whoever looks for EWS finds it."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import smtplib
+import ssl
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +18,7 @@ import pytest
 import requests
 import spnego
 
-from tests.labs import Lab, Organization
+from tests.labs import ROOT, Lab, Organization, environment_without_proxies
 
 pytestmark = pytest.mark.wire
 T = "{http://schemas.microsoft.com/exchange/services/2006/types}"
@@ -134,6 +140,127 @@ def test_sign_in_to_ews(lab: Lab) -> None:
             token = client.step(b64decode(challenge[5:]))
     assert b"NoError" in text
     connection.close()
+
+
+# What exchangelib does out of the box: it finds out version and sign-in by itself, opens folders, sends, searches.
+STOCK = """
+import json, sys
+from exchangelib import Account, Configuration, Credentials, HTMLBody, Message, NTLM
+
+given = json.load(sys.stdin)
+config = Configuration(
+    credentials=Credentials(given["user"], given["password"]), service_endpoint=given["url"], **given["options"]
+)
+account = Account(given["upn"], config=config, access_type="delegate")
+message = Message(
+    account=account, subject="Stock", body=HTMLBody("<b>hi</b>"), to_recipients=[given["to"]],
+    message_id="<stock@" + given["upn"].partition("@")[2] + ">",
+)
+message.send()
+json.dump({
+    "version": str(account.version.build),
+    "sent": [item.subject for item in account.sent.filter(message_id=message.message_id)],
+    "body": [item.body for item in account.sent.filter(subject="Stock").only("body", "subject")][-1],
+    "names": [mailbox.email_address for mailbox in account.protocol.resolve_names([given["to"]])],
+}, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"auth_type": "basic"}], ids=["all by itself", "Basic"])
+@pytest.mark.parametrize("version", ["2010", "SE"])
+def test_stock_exchangelib(lab: Lab, version: str, options: dict[str, str]) -> None:
+    organization = lab.organization(version)
+    account, to = organization.account("notification"), organization.mailboxes()[0]["smtp"]
+    given = {
+        "user": account.user, "upn": account.upn, "password": account.password, "to": to, "options": options,
+        "url": ews_url(organization),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK], input=json.dumps(given), capture_output=True, text=True, timeout=60, check=False,
+        env=environment_without_proxies() | {"REQUESTS_CA_BUNDLE": lab.ca, "PYTHONPATH": os.fspath(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"].startswith({"2010": "14.3.", "SE": "15.2."}[version])
+    assert found["sent"].count("Stock") >= 1
+    assert (found["body"], found["names"]) == ("<b>hi</b>", [to])
+    assert organization.messages(to)[-1]["subject"] == "Stock"
+
+
+FAULTS: dict[str, tuple[str, str, int, str]] = {
+    "the item's": ("ews_error", "ErrorSendAsDenied", 200, "ErrorSendAsDenied"),
+    "the request's": ("ews_fault", "ErrorServerBusy:5000", 500, "ErrorServerBusy"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS.keys())
+def test_failures_on_demand(lab: Lab, case: tuple[str, str, int, str]) -> None:
+    kind, value, status, code = case
+    organization = lab.organization("2013")
+    with lab.fault(kind, server=organization.servers[0].fqdn, cmdlet="CreateItem", value=value):
+        answer = send(organization, f"notify@{organization.domain}")
+    assert (answer.status_code, response_code(answer)) == (status, code)
+    assert (b'"BackOffMilliseconds">5000<' in answer.content) == (kind == "ews_fault")
+
+
+# --- SMTP -------------------------------------------------------------------------------------------------------
+
+
+def smtp(organization: Organization, *, tls: bool = True) -> smtplib.SMTP:
+    where = organization.row["smtp"]
+    client = smtplib.SMTP(where["host"], where["port"], "client.test", timeout=10)
+    if tls:
+        context = ssl.create_default_context(cafile=organization.lab.ca)
+        context.check_hostname = False  # dialled by its address
+        client.starttls(context=context)
+    return client
+
+
+MAIL = (
+    "From: a@b.test\r\nSubject: =?utf-8?b?6KuL?=\r\nMessage-ID: <1@b.test>\r\nMIME-Version: 1.0\r\n"
+    "Content-Type: multipart/alternative; boundary=x\r\n\r\n"
+    "--x\r\nContent-Type: text/plain\r\n\r\n..plain\r\n--x\r\nContent-Type: text/html\r\n\r\n<b>html</b>\r\n--x--\r\n"
+)
+
+
+def test_a_mail_by_smtp(lab: Lab) -> None:
+    organization = lab.organization("2016")
+    people = [row["smtp"] for row in organization.mailboxes()[:2]]
+    with smtp(organization) as client:
+        assert client.sendmail("stranger@b.test", [*people, f"nobody@{organization.domain}"], MAIL).keys() == {
+            f"nobody@{organization.domain}"
+        }
+    for person in people:
+        got = organization.messages(person)[-1]
+        assert (got["sender"], got["subject"], got["message_id"]) == ("stranger@b.test", "請", "<1@b.test>")
+        assert (got["body"].strip(), got["body_type"], got["text"].strip()) == ("<b>html</b>", "HTML", "..plain")
+        assert got["recipients"] == people
+
+
+def test_sign_in_by_smtp(lab: Lab) -> None:
+    organization = lab.organization("2016")
+    account = organization.account("notification")
+    with smtp(organization, tls=False) as client, pytest.raises(smtplib.SMTPNotSupportedError):
+        client.login(account.user, account.password)
+    for way in ("PLAIN", "LOGIN"):
+        with smtp(organization) as client:
+            client.ehlo()
+            client.esmtp_features["auth"] = way
+            client.login(account.upn, account.password)
+            assert client.sendmail(account.upn, ["someone@elsewhere.test"], MAIL) == {}
+            with pytest.raises(smtplib.SMTPSenderRefused):
+                client.sendmail("boss@b.test", [account.upn], MAIL)
+    with smtp(organization) as client, pytest.raises(smtplib.SMTPAuthenticationError):
+        client.login(account.user, "wrong")
+    with smtp(organization) as client, pytest.raises(smtplib.SMTPRecipientsRefused):
+        client.sendmail("stranger@b.test", ["someone@elsewhere.test"], MAIL)
+
+
+def test_smtp_s_ports_stay(fresh_lab: Any, tmp_path: Any) -> None:
+    first = fresh_lab("name=A,version=2016,devices=1", home=tmp_path)
+    before = first.organization("A").row["smtp"]
+    first.stop()
+    assert fresh_lab("name=A,version=2016,devices=1", home=tmp_path).organization("A").row["smtp"] == before
 
 
 # --- Autodiscover -----------------------------------------------------------------------------------------------
