@@ -27,8 +27,6 @@ from connectors.exchange.errors import (
     CanceledError,
     ExchangeError,
     NotPermittedError,
-    ObserveOnlyError,
-    OutcomeUnknownError,
     StopError,
 )
 from connectors.models import Connector
@@ -46,7 +44,7 @@ from sync.outcomes import (
     OUTCOME_UNKNOWN,
     Ending,
     ending_of,
-    ending_of_error,
+    ending_of_outcome,
     organization_ledger_note,
     outcome_record,
 )
@@ -388,23 +386,10 @@ class _Work:
     # --- after ---
 
     def _ended(self, outcome: Outcome[Job, Reading | None]) -> None:
-        job, error = outcome.job, outcome.error
-        if error is None:
-            self._record(job, ending_of(job.deed, outcome.result, server=outcome.server))
-        elif isinstance(error, OutcomeUnknownError):
-            self._record(job, Ending(Command.State.UNKNOWN, None, OUTCOME_UNKNOWN, error.params, outcome.server))
-        elif isinstance(error, ObserveOnlyError):
-            # Switched to observing in the meantime: the session refused it.
-            self._record(job, Ending(Command.State.OBSERVED, None, error.code, error.params, outcome.server))
-        elif isinstance(error, CanceledError):
-            self._record(job, Ending(Command.State.CANCELED))
-        elif isinstance(error, ExchangeError):
-            if isinstance(error, StopError | NotPermittedError):
-                self.stopped_by = self.stopped_by or error
-            self._record(job, ending_of_error(error, outcome.server))
-        else:
-            logger.error("command %s failed by an error of our own", job.command, exc_info=error)
-            self._record(job, Ending(Command.State.UNKNOWN, None, "internal_error", {}, outcome.server))
+        error = outcome.error
+        if isinstance(error, StopError | NotPermittedError):
+            self.stopped_by = self.stopped_by or error
+        self._record(outcome.job, ending_of_outcome(outcome.job.deed, outcome))
 
     def _record(self, job: Job, ending: Ending) -> None:
         if not outcome_record(job.command, self.by.owner, job.deed, ending):
@@ -472,6 +457,7 @@ def _denied(devices: tuple[int, ...], found: Replanned | None) -> tuple[Denied, 
     for chosen in blocks(devices):
         accesses = DeviceAccess.objects.filter(device__in=chosen)
         rows += [
-            Denied(*values) for values in accesses.values_list("device", "device__owner", "access", "reason", "rule")
+            Denied(one.device_id, one.device.owner_id, one.access, one.reason, one.rule)
+            for one in accesses.select_related("device")
         ]
     return tuple(rows)

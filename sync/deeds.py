@@ -24,6 +24,7 @@ from connectors.exchange.records import (
     ActiveSyncOrganizationSettingsRecord,
     CasMailboxRecord,
     DeviceAccessRuleRecord,
+    DeviceStatisticsRecord,
 )
 from sync import commands
 from sync.facts import AccessRule, Level, id_key
@@ -33,14 +34,16 @@ from sync.facts import AccessRule, Level, id_key
 class Reading:
     """What was found; only what the deed is about is set. asked_at: just before Exchange was asked, aware UTC.
 
-    is_gone: the mailbox that the deed is about does not exist (any more).
+    is_gone: the mailbox that the deed is about does not exist (any more); is_device_gone: the partnership.
     """
 
     asked_at: datetime.datetime
     mailbox: CasMailboxRecord | None = None
     settings: ActiveSyncOrganizationSettingsRecord | None = None
     rules: tuple[DeviceAccessRuleRecord, ...] | None = None
+    statistics: tuple[DeviceStatisticsRecord, ...] | None = None
     is_gone: bool = False
+    is_device_gone: bool = False
 
 
 class Controllers:
@@ -73,15 +76,19 @@ class Controllers:
 
 
 class Deed(Protocol):
-    """kind: a Command.Kind's value. read() may be called by itself, long after send() and by another process."""
+    """kind: a Command.Kind's value. read() may be called by itself, long after send() and by another process.
+
+    is_answer_enough: that Exchange answered says that it is done, whatever a reading shows.
+    """
 
     kind: ClassVar[str]
+    is_answer_enough: ClassVar[bool]
 
     def text(self) -> str:
         """Its PowerShell text, for people."""
 
     def payload(self) -> dict[str, Any]:
-        """JSON; deed_of() makes the same deed of it."""
+        """JSON; device_deeds.deed_of() makes the same deed of it."""
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
         """Send, and read back. None: Exchange did it, but the reading failed. Raises ExchangeError, CanceledError."""
@@ -91,11 +98,6 @@ class Deed(Protocol):
 
     def is_done(self, reading: Reading) -> bool:
         """Whether all is as the command wanted it, whoever did it."""
-
-
-def deed_of(kind: str, payload: Mapping[str, Any]) -> Deed:
-    """Raises KeyError for a kind that is not carried out from here, ValueError or TypeError for a broken payload."""
-    return _KINDS[kind](payload)
 
 
 def read_back(read: Callable[[], Reading]) -> Reading | None:
@@ -118,6 +120,7 @@ class MailboxEntries:
     """Set-CASMailbox of one mailbox. domain: the mailbox's, "" when not known."""
 
     kind: ClassVar[str] = "mailboxEntries"
+    is_answer_enough: ClassVar[bool] = False
 
     identity: str
     domain: str = ""
@@ -200,6 +203,7 @@ class OrganizationSettings:
     """Set-ActiveSyncOrganizationSettings. None: not changed."""
 
     kind: ClassVar[str] = "settings"
+    is_answer_enough: ClassVar[bool] = False
 
     default_level: str | None = None  # as facts.Level has it
     user_mail_insert: str | None = None
@@ -257,6 +261,8 @@ def _folded(addresses: tuple[str, ...]) -> set[str]:
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """What the three of them share: a rule is told by characteristic and query; its identity's form differs."""
+
+    is_answer_enough: ClassVar[bool] = False
 
     characteristic: str
     query: str
@@ -382,7 +388,7 @@ def _rule(cls: type[RuleCreate] | type[RuleSet] | type[RuleRemove]) -> Callable[
     return lambda payload: cls(*(str(payload[name]) for name in names))
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any]], Deed]] = {
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], Deed]] = {
     MailboxEntries.kind: MailboxEntries.of,
     OrganizationSettings.kind: OrganizationSettings.of,
     **{cls.kind: _rule(cls) for cls in (RuleCreate, RuleSet, RuleRemove)},

@@ -26,6 +26,7 @@ CHECK_TASK = "sync.check"
 SETTLE_TASK = "sync.settle"
 COMMAND_TASK = "sync.command"
 STATISTICS_TASK = "sync.statistics"
+WIPES_TASK = "sync.read_wipes"
 RECORDS_TASK = "sync.read_records"
 # A page that presses the button waits for this: one more try, then the recovery tick does it.
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
@@ -66,6 +67,11 @@ def records_dispatch(tenant_id: int) -> None:
     """Have a tenant's Graph read now, wherever a worker is free: Graph is reached from every site alike."""
     queue = settings.CELERY_TASK_DEFAULT_QUEUE
     transaction.on_commit(partial(_send_prompt, RECORDS_TASK, (tenant_id,), queue))
+
+
+def wipes_dispatch(connector: Connector) -> None:
+    """Have the wipes looked after that phones have not confirmed."""
+    _tell(connector, WIPES_TASK, connector.pk)
 
 
 def _tell(connector: Connector, task: str, *arguments: int) -> None:

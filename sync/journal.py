@@ -26,11 +26,14 @@ from sync.models import Command, DeviceEvent, EntryChoice, LedgerEntry
 logger = logging.getLogger(__name__)
 
 State = Command.State
+# What a device's story says of an intent that is not just a change of entries.
+_PLANNED = {Command.Kind.WIPE.value: "wipeRequested", Command.Kind.WIPE_ACCOUNT.value: "wipeRequested"}
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A command to be. devices: keys of those it is about; denies: of those that lose mail by it."""
+    """A command to be. devices: keys of those it is about; denies: of those that lose mail by it. device, key: of what
+    a person has done to a device itself."""
 
     subject: str
     deed: Deed
@@ -38,6 +41,8 @@ class Intent:
     devices: tuple[int, ...] = ()
     denies: tuple[int, ...] = ()
     allows: int = 0
+    device: int | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def open_mailboxes(mailboxes: Collection[int]) -> set[int]:
     found: set[int] = set()
     for chosen in blocks(sorted(mailboxes)):
         rows = Command.objects.filter(mailbox__in=chosen, state__in=Command.OPEN)
-        found.update(pk for pk in rows.values_list("mailbox_id", flat=True) if pk is not None)
+        found.update(rows.values_list("mailbox_id", flat=True))
     return found
 
 
@@ -100,6 +105,8 @@ def _row(public_id: uuid.UUID, intent: Intent, by: By, state: Command.State) -> 
         organization_id=by.organization_id,
         run_id=by.run_id,
         mailbox_id=intent.mailbox,
+        device_id=intent.device,
+        key=intent.key,
         kind=intent.deed.kind,
         state=state,
         subject=intent.subject,
@@ -118,11 +125,16 @@ def _row(public_id: uuid.UUID, intent: Intent, by: By, state: Command.State) -> 
 
 
 def _line(pk: int, device: int, intent: Intent, by: By) -> DeviceEvent:
-    params = {"because": by.because, "entries": entries_named(intent.deed)}
+    params = {"because": by.because, "entries": entries_named(intent.deed), "kind": intent.deed.kind}
     return DeviceEvent(
-        device_id=device, at=Now(), code="commandPlanned", params=params, actor_name=by.actor.name[:200],
-        run_id=by.run_id, command_id=pk,
-    )  # fmt: skip
+        device_id=device,
+        at=Now(),
+        code=_PLANNED.get(intent.deed.kind, "commandPlanned"),
+        params=params,
+        actor_name=by.actor.name[:200],
+        run_id=by.run_id,
+        command_id=pk,
+    )
 
 
 def entries_named(deed: Deed) -> list[str]:
@@ -151,7 +163,7 @@ def ledger_note(intents: Mapping[int, Intent]) -> None:
             made_at=Now(),
         )
         for pk, intent in intents.items()
-        if isinstance(intent.deed, MailboxEntries)
+        if isinstance(intent.deed, MailboxEntries) and intent.mailbox is not None
         for listed, added in (
             (EntryChoice.Listed.ALLOWED, intent.deed.allow_add),
             (EntryChoice.Listed.BLOCKED, intent.deed.block_add),

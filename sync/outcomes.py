@@ -7,6 +7,7 @@ a reading showed is what counts, not what a cmdlet answered.
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,16 +15,27 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from connectors.exchange.errors import ExchangeError
+from connectors.exchange.errors import CanceledError, ExchangeError, ObserveOnlyError, OutcomeUnknownError
 from connectors.exchange.records import CasMailboxRecord
 from connectors.models import ExchangeOrganization
+from connectors.parallel import Outcome
 from sync import deeds
 from sync.deeds import Deed, MailboxEntries, Reading
+from sync.device_deeds import RemoveDevice
 from sync.events import storable
 from sync.facts import AccessRule, ExchangeSettings, Level
 from sync.journal import entries_named, ledger_forget
 from sync.mailboxes import mailbox_store
-from sync.models import Command, DeviceEvent, EntryChoice, LedgerEntry, Mailbox, OrganizationLedger
+from sync.models import (
+    AccessOverride,
+    Command,
+    DeviceEvent,
+    EntryChoice,
+    LedgerEntry,
+    Mailbox,
+    MobileDevice,
+    OrganizationLedger,
+)
 from sync.rulebook import (
     rules_from_json,
     rules_to_json,
@@ -31,6 +43,9 @@ from sync.rulebook import (
     settings_from_json,
     settings_to_json,
 )
+from sync.statistics import statistics_store
+
+logger = logging.getLogger(__name__)
 
 State = Command.State
 # Exchange did it, and a reading shows something else: somebody was faster, or it lags behind.
@@ -52,13 +67,35 @@ class Ending:
 
 
 def ending_of(deed: Deed, reading: Reading | None, *, server: str, otherwise: str = NOT_AS_WANTED) -> Ending:
-    """After Exchange answered. Without a reading nothing is certain yet. otherwise: the code when it is not so."""
+    """What a reading makes of a command; None: it could not be read, and nothing is certain yet. otherwise: the code
+    when it is not as wanted."""
     if reading is None:
         return Ending(State.UNKNOWN, code=OUTCOME_UNKNOWN, server=server)
     if deed.is_done(reading):
         return Ending(State.DONE, reading, server=server)
     code = GONE if reading.is_gone else otherwise
     return Ending(State.FAILED, reading, code, {"server": server} if server else {}, server)
+
+
+def ending_of_outcome(deed: Deed, outcome: Outcome[Any, Reading | None]) -> Ending:
+    """Of a command that a worker was handed."""
+    error, server = outcome.error, outcome.server
+    if error is None:
+        if deed.is_answer_enough:
+            return Ending(State.DONE, outcome.result, server=server)
+        return ending_of(deed, outcome.result, server=server)
+    if isinstance(error, OutcomeUnknownError):
+        return Ending(State.UNKNOWN, None, OUTCOME_UNKNOWN, error.params, server)
+    if isinstance(error, ObserveOnlyError):
+        # Switched to observing in the meantime: the session refused it.
+        return Ending(State.OBSERVED, None, error.code, error.params, server)
+    if isinstance(error, CanceledError):
+        return Ending(State.CANCELED)
+    if isinstance(error, ExchangeError):
+        return ending_of_error(error, server)
+    # A fault of our own, and it may have got as far as Exchange.
+    logger.error("a command failed by an error of our own", exc_info=error)
+    return Ending(State.UNKNOWN, None, "internal_error", {}, server)
 
 
 def ending_of_error(error: ExchangeError, server: str) -> Ending:
@@ -91,7 +128,8 @@ def outcome_record(command: int, owner: str, deed: Deed, ending: Ending) -> bool
 def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
     reading = ending.reading
     if reading is None:
-        ledger_forget([row.pk])
+        if ending.state != State.DONE:
+            ledger_forget([row.pk])
         if isinstance(deed, MailboxEntries) and ending.code == GONE:
             mailbox_gone_mark(row.mailbox_id, deeds.utc_now())
         return
@@ -104,13 +142,17 @@ def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
             ledger_settle(row.mailbox_id, deed, reading.mailbox)
     elif reading.settings is not None or reading.rules is not None:
         organization_keep(row.organization_id, reading)
+    elif reading.statistics is not None and row.mailbox_id is not None:
+        statistics_store(row.mailbox_id, reading)
+    if isinstance(deed, RemoveDevice) and ending.state == State.DONE:
+        device_removed(row)
 
 
 def _lines_write(row: Command, deed: Deed, ending: Ending) -> None:
     code = _EVENTS.get(ending.state)
     if code is None:
         return
-    params: dict[str, Any] = {"entries": entries_named(deed), "because": row.because}
+    params: dict[str, Any] = {"entries": entries_named(deed), "because": row.because, "kind": row.kind}
     if ending.code:
         params |= {"error_code": ending.code, **ending.params}
     DeviceEvent.objects.bulk_create(
@@ -133,7 +175,7 @@ def _devices_there(devices: Iterable[int]) -> list[int]:
 
 
 def mailbox_gone_mark(mailbox: int | None, at: datetime.datetime) -> None:
-    Mailbox.objects.filter(pk=mailbox, gone_at=None).update(gone_at=at, changed_at=at)
+    Mailbox.objects.filter(pk__in=[mailbox], gone_at=None).update(gone_at=at, changed_at=at)
 
 
 def ledger_settle(mailbox: int | None, deed: MailboxEntries, found: CasMailboxRecord) -> None:
@@ -145,6 +187,22 @@ def ledger_settle(mailbox: int | None, deed: MailboxEntries, found: CasMailboxRe
         absent = deeds.keys(named) - deeds.keys(there)
         if absent:
             LedgerEntry.objects.filter(mailbox=mailbox, listed=listed, device_id_key__in=absent).delete()
+
+
+def device_removed(row: Command) -> None:
+    """The partnership is gone, and with it what was ours and what people had decided about it."""
+    device = row.device
+    if device is None:
+        return
+    now = deeds.utc_now()
+    MobileDevice.objects.filter(pk=device.pk, gone_at=None).update(gone_at=now, changed_at=now)
+    about = {"mailbox": row.mailbox_id, "device_id_key": device.device_id_key}
+    AccessOverride.objects.filter(**about, ended_at=None).update(ended_at=now, ended_by_name=row.actor_name)
+    listed = Mailbox.objects.filter(pk__in=[row.mailbox_id]).values_list("allowed", "blocked").first() or ([], [])
+    for name, written in zip(EntryChoice.Listed.values, listed, strict=True):
+        if device.device_id_key not in deeds.keys(tuple(written)):
+            LedgerEntry.objects.filter(**about, listed=name).delete()
+    DeviceEvent.objects.create(device=device, at=now, code="removed", actor_name=row.actor_name, command=row, params={})
 
 
 # --- settings and rules ---------------------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from connectors.exchange.client import ExchangeClient, never
 from connectors.exchange.errors import CanceledError, ExchangeError
 from connectors.models import Connector
 from connectors.parallel import Outcome, Sessions, parallel
-from sync import journal
+from sync import deeds, device_deeds, journal
 from sync.checks import check_request
-from sync.deeds import Deed, Reading, deed_of
+from sync.deeds import Deed, Reading
+from sync.device_deeds import deed_of
 from sync.dispatch import settle_dispatch
 from sync.lease import lease_end
 from sync.models import Command
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # How long a row waits that could not be read, before it is tried again.
 AGAIN = datetime.timedelta(minutes=2)
+# What is settled from here; other kinds have their own ways.
+KINDS = (*deeds.KINDS, *device_deeds.KINDS)
 # Rows taken up at once.
 MOST = 500
 
@@ -41,7 +44,7 @@ Carry = Callable[..., Iterator[Outcome[Any, Any]]]
 
 def readings(
     sessions: Sessions,
-    deeds: Mapping[int, Deed],
+    wanted: Mapping[int, Deed],
     carry: Carry = parallel,
     *,
     in_flight: int,
@@ -50,14 +53,14 @@ def readings(
     """What each deed is about, as it is now, and which server said so; without those that could not be read. Never
     raises what Exchange answers."""
     found: dict[int, tuple[Reading, str]] = {}
-    if not deeds:
+    if not wanted:
         return found
 
     def read(client: ExchangeClient, job: tuple[int, Deed]) -> Reading:
         return job[1].read(client)
 
     try:
-        for outcome in carry(sessions, deeds.items(), read, in_flight=in_flight, should_stop=should_stop):
+        for outcome in carry(sessions, wanted.items(), read, in_flight=in_flight, should_stop=should_stop):
             if outcome.result is not None:
                 found[outcome.job[0]] = (outcome.result, outcome.server)
             else:
@@ -75,18 +78,18 @@ def recover(connector: Connector, *, open_sessions: OpenSessions = gateway.open_
     again = _unsent_cancel(organization_id)
     rows = _take_up(organization_id, owner)
     ended = len(again)
-    deeds = {pk: deed_of(row.kind, row.payload) for pk, row in rows.items()}
+    lost = {pk: deed_of(row.kind, row.payload) for pk, row in rows.items()}
     found: dict[int, tuple[Reading, str]] = {}
-    if deeds:
+    if lost:
         try:
             with open_sessions(connector, role="act") as sessions:
-                found = readings(sessions, deeds, in_flight=connector.parallel_commands)
+                found = readings(sessions, lost, in_flight=connector.parallel_commands)
         except ExchangeError as error:
             logger.warning("organization %s: commands cannot be read back now: %r", organization_id, error)
     for pk, (reading, server) in found.items():
         row = rows[pk]
-        ending = ending_of(deeds[pk], reading, server=server, otherwise=OUTCOME_UNKNOWN)
-        if outcome_record(pk, owner, deeds[pk], ending):
+        ending = ending_of(lost[pk], reading, server=server, otherwise=OUTCOME_UNKNOWN)
+        if outcome_record(pk, owner, lost[pk], ending):
             ended += 1
             again += [row.mailbox_id] if ending.state == Command.State.FAILED and row.mailbox_id else []
     if len(found) < len(rows):
@@ -99,21 +102,18 @@ def recover(connector: Connector, *, open_sessions: OpenSessions = gateway.open_
 def commands_recover() -> int:
     """Have rows whose lease is over looked at, by a worker that stands near their Exchange. Returns for how many
     connectors. A doubled message finds nothing left."""
-    over = Command.objects.filter(state__in=Command.OPEN, lease_expires_at__lt=Now(), key=None)
-    sent = Command.objects.filter(
-        state__in=(Command.State.SENT, Command.State.UNKNOWN), lease_expires_at__lt=Now()
-    ).exclude(key=None)
-    organizations = {*over.values_list("organization", flat=True)} | {*sent.values_list("organization", flat=True)}
-    for connector in Connector.objects.filter(organization__in=organizations):
+    over = Command.objects.filter(state__in=Command.OPEN, lease_expires_at__lt=Now(), kind__in=KINDS)
+    connectors = Connector.objects.filter(organization__in=over.values("organization"))
+    for connector in connectors:
         settle_dispatch(connector)
-    return len(organizations)
+    return len(connectors)
 
 
 def _unsent_cancel(organization_id: int) -> list[int | None]:
-    """Rows that were never sent, but for a person's (destructive.py), which wait for a worker. Their mailboxes."""
+    """Rows that were never sent and will not be: the next run plans anew, and a person asks again. Their mailboxes."""
     with transaction.atomic():
         rows = Command.objects.select_for_update().filter(
-            organization_id=organization_id, state=Command.State.PLANNED, lease_expires_at__lt=Now(), key=None
+            organization_id=organization_id, state=Command.State.PLANNED, lease_expires_at__lt=Now(), kind__in=KINDS
         )
         found = dict(rows.values_list("pk", "mailbox_id"))
         journal.unsent_end(found, Command.State.CANCELED, "worker_lost")
@@ -127,6 +127,7 @@ def _take_up(organization_id: int, owner: str) -> dict[int, Command]:
             organization_id=organization_id,
             state__in=(Command.State.SENT, Command.State.UNKNOWN),
             lease_expires_at__lt=Now(),
+            kind__in=KINDS,
         )
         keys = list(over.order_by("pk").values_list("pk", flat=True)[:MOST])
         Command.objects.filter(pk__in=keys).update(owner=owner, lease_expires_at=lease_end())

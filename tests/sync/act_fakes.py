@@ -2,8 +2,8 @@
 of people.
 
 `Wire.open_sessions` stands where gateway.open_sessions does, `Wire.open` where gateway.open_exchange does. What is
-planned for a place ("set", "read", "after set", "open", "remove", "wipe", ...) happens at its next passing: an exception
-is raised, anything else called. "after set" is reached when Exchange has done it.
+planned for a place ("set", "read", "after set", "open", "remove", "wipe", ...) happens at its next passing: an
+exception is raised, anything else called. "after set" is reached when Exchange has done it.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ class Wire:
     @contextmanager
     def open(
         self, connector: Connector, *, should_stop: Callable[[], bool] = lambda: False, **_: Any
-    ) -> Iterator[Session]:
+    ) -> Iterator[Any]:
         self.pass_by("open")
         self.sessions += 1
         yield Session(self, Connector.objects.get(pk=connector.pk).is_observe_only)
 
     @contextmanager
-    def open_sessions(self, connector: Connector, **_: Any) -> Iterator[Sessions]:
+    def open_sessions(self, connector: Connector, **_: Any) -> Iterator[Any]:
         yield Sessions(self, Connector.objects.get(pk=connector.pk).is_observe_only)
 
 
@@ -191,7 +191,7 @@ class Session:
             with self.wire._lock:
                 self.wire.in_flight -= 1
 
-    def set_mailbox_entries(self, identity: str, *, domain_controller: str = "", **changes: tuple[str, ...]) -> None:
+    def set_mailbox_entries(self, identity: str, *, domain_controller: str = "", **changes: Any) -> None:
         command = cmdlets.set_cas_mailbox(cmdlets.Identity(identity), **changes)
         self.wire.controllers.append(domain_controller)
         with self._write("set", command, identity):

@@ -133,7 +133,7 @@ class TestRenew:
             raise error("server closed the connection unexpectedly")
 
         with monkeypatch.context() as broken:
-            broken.setattr(leases, "_end", fail)
+            broken.setattr(leases, "lease_end", fail)
             broken.setattr(leases, "_connection_drop", lambda: dropped.append(1))
             lease.renew()
         assert dropped == [1]
