@@ -221,3 +221,9 @@ def test_no_secret_is_told(lab: Lab, organization: Organization, caplog: pytest.
     told = f"{account!r} {mailer!r} {error!r} {error} {error.params} {caplog.text}"
     assert account.password not in told
     assert "a-wrong-one" not in told
+
+
+def test_a_kind_that_there_is_not() -> None:
+    with pytest.raises(MailStopError) as caught, open_mailer(MailAccount("pigeon", "a@b.test")):
+        pass
+    assert caught.value.code == "mail_bad_settings"
