@@ -75,14 +75,14 @@ def _is_too_long(texts: tuple[str, ...]) -> bool:
 
 def known_by_digest(organization_id: int, digests: Collection[bytes]) -> dict[bytes, tuple[int, bool]]:
     """{digest: (key, whether the device was gone)} of those rows that hold an object as it came."""
-    binary = _adapters()[2]
+    binary = adapters()[2]
     rows = _matching(("wire_digest", "id", "gone_at"), organization_id, "wire_digest", map(binary, digests))
     return {bytes(digest): (pk, gone_at is not None) for digest, pk, gone_at in rows}
 
 
 def keys_by_guid(organization_id: int, guids: Collection[uuid.UUID]) -> list[int]:
     """The keys of the rows that hold one of these devices."""
-    adapt = _adapters()[0]
+    adapt = adapters()[0]
     return [pk for (pk,) in _matching(("id",), organization_id, "guid", map(adapt, guids))]
 
 
@@ -107,7 +107,7 @@ def insert(organization_id: int, devices: Sequence[Fresh], fence: int, now: date
     """New rows."""
     if not devices:
         return
-    guid, time, binary = _adapters()
+    guid, time, binary = adapters()
     moment = time(now)
     rows = [
         (
@@ -134,7 +134,7 @@ def update(devices: Sequence[tuple[int, datetime.datetime, Fresh]], fence: int) 
     """Rows by key, with the time that each last changed; each is there again, should it have been gone."""
     if not devices:
         return
-    guid, time, binary = _adapters()
+    guid, time, binary = adapters()
     rows = [
         (*_shared(device, guid, time), binary(device.digest), fence, time(changed_at), None, pk)
         for pk, changed_at, device in devices
@@ -160,7 +160,7 @@ def _binary(value: bytes) -> Any:
     return connection.Database.Binary(value)  # type: ignore[attr-defined]  # each backend's own DB-API module
 
 
-def _adapters() -> tuple[Callable[[uuid.UUID], Any], Callable[[Any], Any], Callable[[bytes], Any]]:
+def adapters() -> tuple[Callable[[uuid.UUID], Any], Callable[[Any], Any], Callable[[bytes], Any]]:
     """How this database wants a UUID, an aware time and bytes."""
     native = connection.features.has_native_uuid_field
 

@@ -8,14 +8,17 @@ transaction of its own.
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from django.db import models
+from django.db import connection, models
+from django.db.models import QuerySet
 
 from connectors.graph.records import ManagedDeviceRecord
+from sync.columns import adapters
 from sync.events import storable
 from sync.facts import id_key, text_key
 from sync.models import DeviceAccess, DeviceEvent, ManagedDevice, Presence
@@ -177,77 +180,104 @@ def _part_store(
     stored: Stored,
     actor_name: str,
 ) -> None:
-    held = ManagedDevice.objects.filter(tenant_id=tenant_id, source=source, source_id__in=[r.source_id for r in part])
-    known = {row.source_id: row for row in held}
-    written: list[ManagedDevice] = []
+    known = _known(tenant_id, source, part)
+    written: list[tuple[RecordValues, int, datetime.datetime]] = []  # with the listing's number, and when first seen
+    new: list[str] = []
     stories: dict[int, dict[str, tuple[Any, Any]]] = {}
     same: list[int] = []
     for row in part:
-        model = known.get(row.source_id)
-        if model is None:
-            written.append(_model(tenant_id, source, row, number, now, first_seen_at=now))
+        held = known.get(row.source_id)
+        if held is None:
+            written.append((row, number, now))
+            new.append(row.source_id)
             stored.outcomes[row.source_id] = "created"
             continue
-        before, after = _values(model), _values(row)
-        if before == after and model.presence == Presence.PRESENT:
-            same.append(model.pk)
+        pk, presence, seen_number, first_seen_at, *before = held
+        after = _values(row)
+        if tuple(before) == after and presence == Presence.PRESENT:
+            same.append(pk)
             stored.outcomes[row.source_id] = "unchanged"
             continue
         changes = {name: (b, a) for name, b, a in zip(COLUMNS, before, after, strict=True) if b != a}
-        if model.presence == Presence.GONE or _matters(changes):
-            touched.add_record(model.pk, before)
-            touched.add_record(model.pk, after)
+        if presence == Presence.GONE or _matters(changes):
+            touched.add_record(pk, before)
+            touched.add_record(pk, after)
         if told := {name: changes[name] for name in _TOLD if name in changes}:
-            stories[model.pk] = told
-        written.append(
-            _model(tenant_id, source, row, number or model.seen_number, now, first_seen_at=model.first_seen_at)
-        )
+            stories[pk] = told
+        written.append((row, number or seen_number, first_seen_at))
         stored.outcomes[row.source_id] = "changed"
-        stored.changed.append(model.pk)
-    # One statement for new and known, by the key of the source: several times faster than updating rows by CASE.
-    rows = ManagedDevice.objects.bulk_create(
-        written,
-        update_conflicts=True,
-        unique_fields=["tenant", "source", "source_id"],
-        update_fields=_WRITTEN,
-        batch_size=CHUNK,
-    )
-    for model in rows:
-        if model.source_id not in known:
-            stored.created.append(model.pk)
-            touched.add_record(model.pk, _values(model))
+        stored.changed.append(pk)
+    _write(tenant_id, source, written, now)
+    for pk, *values in _rows(tenant_id, source, new).values_list("pk", *COLUMNS):
+        stored.created.append(pk)
+        touched.add_record(pk, values)
     if number:
         ManagedDevice.objects.filter(pk__in=same).update(seen_number=number)
     stored.unchanged += len(same)
     events_add(stories, now, actor_name)
 
 
+def _rows(tenant_id: int, source: str, source_ids: list[str]) -> QuerySet[ManagedDevice]:
+    return ManagedDevice.objects.filter(tenant_id=tenant_id, source=source, source_id__in=source_ids)
+
+
+def _known(tenant_id: int, source: str, part: list[RecordValues]) -> dict[str, tuple[Any, ...]]:
+    """{source_id: key, presence, seen_number, first_seen_at and then COLUMNS}."""
+    rows = _rows(tenant_id, source, [row.source_id for row in part])
+    held = rows.values_list("source_id", "pk", "presence", "seen_number", "first_seen_at", *COLUMNS)
+    return {source_id: tuple(values) for source_id, *values in held}
+
+
 _KEYS = ("upn_key", "email_key", "eas_device_id_key")
 _STATE = ("presence", "missing_since", "gone_at", "seen_number", "changed_at")
-_WRITTEN = [name for name in (*COLUMNS, *_KEYS, *_STATE) if name != "source_id"]
+_ONCE = ("tenant_id", "source", "public_id", "first_seen_at")
+_TIMES = tuple(COLUMNS.index(name) for name in ("grace_until", "enrolled_at", "last_check_in_at"))
 
 
-def _model(
+def _write(
     tenant_id: int,
     source: str,
-    values: RecordValues,
-    number: int,
+    rows: list[tuple[RecordValues, int, datetime.datetime]],
     now: datetime.datetime,
-    *,
-    first_seen_at: datetime.datetime,
-) -> ManagedDevice:
-    return ManagedDevice(
-        tenant_id=tenant_id,
-        source=source,
-        **dict(_pairs(values)),
-        upn_key=text_key(values.upn),
-        email_key=text_key(values.email),
-        eas_device_id_key="" if is_unknown_id(values.eas_device_id) else id_key(values.eas_device_id),
-        presence=Presence.PRESENT,
-        seen_number=number,
-        first_seen_at=first_seen_at,
-        changed_at=now,
+) -> None:
+    """New rows and known ones by the key of the source. One prepared statement: bulk_create spends three times as long
+    on its models, and an import of 50,000 records holds a transaction open meanwhile."""
+    if not rows:
+        return
+    quote = connection.ops.quote_name
+    guid, time, _binary = adapters()
+    moment = time(now)
+    names = (*COLUMNS, *_KEYS, *_STATE, *_ONCE)
+    updated = [quote(name) for name in (*COLUMNS, *_KEYS, *_STATE) if name != "source_id"]
+    sql = (
+        f"INSERT INTO {quote(ManagedDevice._meta.db_table)} ({', '.join(map(quote, names))}) "  # noqa: S608 - our own names
+        f"VALUES ({', '.join(['%s'] * len(names))}) ON CONFLICT (tenant_id, source, source_id) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in updated)
     )
+    parameters = []
+    for row, number, first_seen_at in rows:
+        values = list(_values(row))
+        for position in _TIMES:
+            values[position] = time(values[position])
+        parameters.append(
+            (
+                *values,
+                text_key(row.upn),
+                text_key(row.email),
+                "" if is_unknown_id(row.eas_device_id) else id_key(row.eas_device_id),
+                Presence.PRESENT.value,
+                None,
+                None,
+                number,
+                moment,
+                tenant_id,
+                source,
+                guid(uuid.uuid4()),
+                time(first_seen_at),
+            )
+        )
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, parameters)
 
 
 def _matters(changes: dict[str, tuple[Any, Any]]) -> bool:
