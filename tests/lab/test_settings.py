@@ -76,6 +76,21 @@ def test_filters(case: tuple[str, Any]) -> None:
     assert found == {str(m.guid) for m in one.store.mailboxes.values() if wanted(m, one.store)}
 
 
+def test_by_guid() -> None:
+    one = session(devices=120)
+    guids = [str(guid) for guid in one.store.mailboxes]
+    some = [*guids[:30], "00000000-0000-0000-0000-000000000000", guids[0]]
+    text = " -or ".join(f"(Guid -eq '{guid.upper()}')" for guid in some)
+    visible = {str(m.guid) for m in one.store.mailboxes.values() if m.domain == one.store.domain}
+    assert len(visible) < len(guids)
+    for name in ("Get-CASMailbox", "Get-User", "Get-Recipient"):
+        assert set(one.run(name, Filter=text).values("Guid")) == set(guids[:30]) & visible
+    also = one.run("Get-User", Filter=f"{text} -or DisplayName -like '*'")
+    assert set(also.values("Guid")) == visible
+    one.entire_forest()
+    assert set(one.run("Get-User", Filter=text).values("Guid")) == set(guids[:30])
+
+
 def test_other_choices_of_mailboxes() -> None:
     one = session(devices=120).entire_forest()
     total = len(one.store.mailboxes)

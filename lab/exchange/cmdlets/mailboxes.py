@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +29,8 @@ _FILTERABLE = frozenset({
     "PrimarySmtpAddress", "RecipientType", "RecipientTypeDetails", "SamAccountName", "UserPrincipalName",
     "WhenChangedUTC",
 })  # fmt: skip
+_OR = re.compile(r"\s+-or\s+", re.IGNORECASE)
+_GUID = re.compile(r"\(?\s*Guid\s+-eq\s+'([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})'\s*\)?", re.IGNORECASE)
 # Set-CASMailbox switches each of these; the lab only remembers them.
 _PROTOCOLS = ("ECPEnabled", "ImapEnabled", "MAPIEnabled", "OWAEnabled", "PopEnabled", "ActiveSyncSuppressReadReceipt")
 
@@ -121,7 +125,7 @@ def _list(
         return iter(())  # there are no others here
     fits = _condition(context, arguments, properties)
     with store.lock:
-        mailboxes = [mailbox for mailbox in store.mailboxes.values() if fits(mailbox)]
+        mailboxes = [mailbox for mailbox in _candidates(store, arguments.get("Filter")) if fits(mailbox)]
     sortable = frozenset({"Name", "DisplayName", "ServerLegacyDN", "Alias"})
     names = {"Name": "cn", "DisplayName": "display_name", "Alias": "sam", "ServerLegacyDN": "domain"}
     in_order = ordered(
@@ -137,6 +141,15 @@ def _one(context: Context, arguments: dict[str, Any]) -> Mailbox:
     if not identity.lower().startswith("cn=") or "DomainController" in arguments:
         raise context.invalid("IgnoreDefaultScope takes a distinguished name as Identity, and no DomainController.")
     return context.mailbox(identity, any_domain=True)
+
+
+def _candidates(store: Store, text: str | None) -> list[Mailbox]:
+    """Those that can fit a filter: a directory finds objects by GUID without looking at all of them."""
+    wanted = [_GUID.fullmatch(part) for part in _OR.split(text or "")]
+    if not all(wanted):
+        return list(store.mailboxes.values())
+    found = (store.mailboxes.get(uuid.UUID(match[1])) for match in wanted if match)
+    return [mailbox for mailbox in dict.fromkeys(found) if mailbox is not None]
 
 
 def _condition(context: Context, arguments: dict[str, Any], properties: Properties) -> Callable[[Mailbox], bool]:
