@@ -117,7 +117,10 @@ def _act(wanted: Enforcement, loaded: Loaded, judged: Judged, *, is_as_planned: 
     )
     lease = wanted.lease
     if not mailboxes and not judged.settings:
-        lease.note("nothing_to_do" if is_as_planned else "nothing_may_be_done")
+        if is_as_planned:
+            lease.note("nothing_to_do")
+        else:
+            lease.note("nothing_may_be_done")
         return
     phase_begin(lease, SyncRun.Phase.ACTING)
     report = act.execute(
@@ -168,18 +171,10 @@ def _report_tell(lease: Lease, report: act.Report) -> None:
         lease.note(
             "command_failed", WARNING, **{**failure.params, "error_code": failure.code, "subject": failure.subject}
         )
-    level = WARNING if report.failed or report.unknown else INFO
-    code = "acted_partly" if report.failed or report.unknown else "acted"
-    lease.note(
-        code,
-        level,
-        planned=report.planned,
-        done=report.done,
-        skipped=report.skipped,
-        failed=report.failed,
-        unknown=report.unknown,
-        busy=len(report.busy),
-    )
+    if report.failed or report.unknown:
+        lease.note("acted_partly", WARNING, done=report.done, failed=report.failed, unknown=report.unknown)
+    else:
+        lease.note("acted", done=report.done, skipped=report.skipped)
 
 
 # --- settings that were enforced -----------------------------------------------------------------------------------
@@ -250,13 +245,11 @@ def _judged_tell(wanted: Enforcement, loaded: Loaded, verdicts: Verdicts, judged
         lease.note("withheld", WARNING, reason=code, devices=judged.doubted)
     if judged.held:
         limits = judged.guarded.limits
-        lease.note(
-            "held" if is_waiting else "would_be_held",
-            WARNING,
-            devices=len(judged.held),
-            limit=limits.devices,
-            percent=limits.percent,
-        )
+        of = {"devices": len(judged.held), "limit": limits.devices, "percent": f"{limits.percent:g}"}
+        if is_waiting:
+            lease.note("held", WARNING, **of)
+        else:
+            lease.note("would_be_held", WARNING, **of)
 
 
 def _let_in(loaded: Loaded, verdicts: Verdicts, judged: Judged) -> int:

@@ -29,7 +29,7 @@ from sync.sweep import is_doubtful
 
 logger = logging.getLogger(__name__)
 
-HELD = "mailbox_sweep_held"
+MAILBOXES_HELD = "mailbox_sweep_held"
 # Distinguished names in one filter: each is long, and how long a filter may be is not documented.
 NAMES_A_FILTER = 10
 _RDN = re.compile(r"(?<!\\),")
@@ -138,7 +138,7 @@ def _sweep(client: ExchangeClient, organization_id: int, lease: Lease) -> None:
     if not missing:
         return
     if is_doubtful(missing=missing, known=known) and not _was_held_before(lease.run_id):
-        lease.note(HELD, WARNING, missing=missing, known=known)
+        lease.note(MAILBOXES_HELD, WARNING, missing=missing, known=known)
         return
     mailboxes_refresh(client, organization_id, list(unseen.values_list("pk", flat=True)), lease=lease)
 
@@ -151,7 +151,7 @@ def _was_held_before(run_id: int) -> bool:
         .order_by("-queued_at", "-pk")
         .first()
     )
-    return last is not None and RunEvent.objects.filter(run=last, code=HELD).exists()
+    return last is not None and RunEvent.objects.filter(run=last, code=MAILBOXES_HELD).exists()
 
 
 # --- reading some again -----------------------------------------------------------------------------------------------

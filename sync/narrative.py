@@ -78,6 +78,7 @@ SENTENCES: Mapping[str, Promise] = {
         "%(devices)s devices would newly lose mail, which is more than %(limit)s and more than %(percent)s %% of all. "
         "They keep it until somebody approves; allowing went ahead."
     ),
+    "withheld": gettext_lazy("%(devices)s devices would newly lose mail and keep it for now: %(reason)s."),
     "would_be_held": gettext_lazy(
         "%(devices)s devices would newly lose mail, which is more than %(limit)s and more than %(percent)s %% of all: "
         "a run that acts would wait for approval."
@@ -105,14 +106,14 @@ def sentence(event: RunEvent) -> str:
     """What happened, as one sentence. An unknown code (a newer version wrote it) is shown as it is. Never raises."""
     if event.code == "phase":
         return str(_phase(str(event.params.get("phase", ""))))
-    if event.code == "withheld":
-        return _withheld(event.params)
     text = SENTENCES.get(event.code)
     if text is None:
         return event.code
     values = {**event.params}
     if "error_code" in values:
         values["problem"] = problem(str(values["error_code"]), values).title
+    if event.code == "withheld":
+        values["reason"] = _DOUBTS.get(str(values.get("reason")), values.get("reason", ""))
     try:
         return str(text) % values
     except (KeyError, ValueError, TypeError):
@@ -126,14 +127,6 @@ _DOUBTS: Mapping[str, Promise] = {
     "groupNeverRead": gettext_lazy("a group that the policy names was never read"),
     "recordsUnreadable": gettext_lazy("device records could not be read"),
 }
-
-
-def _withheld(params: Mapping[str, object]) -> str:
-    reason = str(params.get("reason", ""))
-    return _("%(devices)s devices would newly lose mail and keep it for now, because %(reason)s.") % {
-        "devices": params.get("devices", ""),
-        "reason": _DOUBTS.get(reason, reason),
-    }
 
 
 def _phase(value: str) -> str:

@@ -39,11 +39,6 @@ _COVERS = {
     SyncRun.Kind.QUICK: frozenset({SyncRun.Kind.QUICK}),
     SyncRun.Kind.APPLY: frozenset({SyncRun.Kind.APPLY}),
 }
-_FOLLOWS = {
-    SyncRun.Kind.FULL: "full_follows",
-    SyncRun.Kind.QUICK: "quick_follows",
-    SyncRun.Kind.APPLY: "apply_follows",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,10 @@ def sync_request(
         is_dry_run=is_dry_run,
     )
     run.refresh_from_db(fields=["queued_at"])
-    note(run.pk, "requested_dry" if is_dry_run else "requested", name=actor.name)
+    if is_dry_run:
+        note(run.pk, "requested_dry", name=actor.name)
+    else:
+        note(run.pk, "requested", name=actor.name)
     if made_full:
         note(run.pk, "made_full")
     run_dispatch(run)
@@ -97,8 +95,19 @@ def _joined(active: SyncRun, kind: SyncRun.Kind, trigger: str, actor: Actor, is_
     if _promise_add(promises, kind, trigger, actor, is_dry_run):
         active.then_full = _promised(promises)
         active.save(update_fields=["then_full"])
-        note(active.pk, "dry_follows" if is_dry_run else _FOLLOWS[kind], name=actor.name)
+        _follows_note(active, kind, actor.name, is_dry_run=is_dry_run)
     return SyncRequest(active, "queued_after")
+
+
+def _follows_note(active: SyncRun, kind: SyncRun.Kind, name: str, *, is_dry_run: bool) -> None:
+    if is_dry_run:
+        note(active.pk, "dry_follows", name=name)
+    elif kind == SyncRun.Kind.FULL:
+        note(active.pk, "full_follows", name=name)
+    elif kind == SyncRun.Kind.QUICK:
+        note(active.pk, "quick_follows", name=name)
+    else:
+        note(active.pk, "apply_follows", name=name)
 
 
 def _does(active: SyncRun, kind: SyncRun.Kind) -> bool:

@@ -19,7 +19,11 @@ from sync.narrative import SENTENCES, sentence
 ROOT = Path(__file__).parents[2]
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 # Named through a constant in the source.
-CONSTANTS = {"HELD": "sweep_held", "UNREACHABLE": "queue_unreachable"}
+CONSTANTS = {
+    "HELD": "sweep_held",
+    "MAILBOXES_HELD": "mailbox_sweep_held",
+    "UNREACHABLE": "queue_unreachable",
+}
 # What error params bring along, whatever the call shows.
 FROM_ERRORS = {"server", "error_code"}
 
@@ -32,7 +36,7 @@ def emitted() -> Iterator[tuple[str, str, set[str] | None]]:
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            if name not in ("note", "on_event"):
+            if name not in ("note", "on_event", "_on_event"):
                 continue
             is_method = isinstance(node.func, ast.Attribute) or name == "on_event"
             argument = node.args[0 if is_method else 1]
@@ -50,7 +54,7 @@ def emitted() -> Iterator[tuple[str, str, set[str] | None]]:
 def _names(call: ast.Call) -> set[str] | None:
     if any(keyword.arg is None for keyword in call.keywords):
         return None
-    if getattr(call.func, "id", "") == "on_event":
+    if getattr(call.func, "id", getattr(call.func, "attr", "")) in ("on_event", "_on_event"):
         given = call.args[1]
         assert isinstance(given, ast.Dict)
         return {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}

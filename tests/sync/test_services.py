@@ -18,7 +18,7 @@ from tests.sync.exchange import FakeExchange
 from tests.sync.worlds import codes, event
 
 pytestmark = pytest.mark.django_db
-QUICK, FULL = SyncRun.Kind.QUICK, SyncRun.Kind.FULL
+QUICK, FULL, APPLY = SyncRun.Kind.QUICK, SyncRun.Kind.FULL, SyncRun.Kind.APPLY
 
 
 @pytest.fixture
@@ -29,8 +29,9 @@ def synced(connector: Connector) -> Connector:
     return connector
 
 
-def ask(connector: Connector, kind: str, actor: Actor = SETUP) -> tuple[SyncRun, str]:
-    found = sync_request(connector=connector, kind=kind, trigger=SyncRun.Trigger.BUTTON, actor=actor)
+def ask(connector: Connector, kind: str, actor: Actor = SETUP, *, is_dry_run: bool = False) -> tuple[SyncRun, str]:
+    trigger = SyncRun.Trigger.BUTTON
+    found = sync_request(connector=connector, kind=kind, trigger=trigger, actor=actor, is_dry_run=is_dry_run)
     return found.run, found.outcome
 
 
@@ -46,6 +47,15 @@ def test_a_new_run(synced: Connector) -> None:
 
 # active run, is it running, is it being canceled, asked for, outcome
 JOINS = [
+    (FULL, False, False, APPLY, "joined"),
+    (FULL, True, False, APPLY, "joined"),
+    (FULL, True, True, APPLY, "queued_after"),
+    (QUICK, True, False, APPLY, "queued_after"),
+    (APPLY, False, False, APPLY, "joined"),
+    (APPLY, True, False, APPLY, "joined"),
+    (APPLY, True, True, APPLY, "queued_after"),
+    (APPLY, True, False, QUICK, "queued_after"),
+    (APPLY, True, False, FULL, "queued_after"),
     (FULL, False, False, FULL, "joined"),
     (FULL, True, False, FULL, "joined"),
     (FULL, True, False, QUICK, "joined"),
@@ -73,6 +83,82 @@ def test_while_another_is_active(
     assert SyncRun.objects.count() == 1
     first.refresh_from_db()
     assert (first.then_full is not None) is (outcome == "queued_after")
+
+
+@pytest.mark.parametrize("active", [FULL, APPLY])
+@pytest.mark.parametrize(
+    ("phase", "outcome"),
+    [
+        ("devices", "joined"),
+        ("sweeping", "joined"),
+        ("records", "queued_after"),
+        ("deciding", "queued_after"),
+        ("acting", "queued_after"),
+    ],
+)
+def test_a_run_that_has_looked_at_the_policy_already_does_not_apply_a_newer_one(
+    synced: Connector, active: str, phase: str, outcome: str
+) -> None:
+    first, _ = ask(synced, active)
+    claim(first.pk, "w/1")
+    SyncRun.objects.update(phase=phase)
+    assert ask(synced, APPLY)[1] == outcome
+
+
+class TestDryRun:
+    @pytest.mark.parametrize("kind", [FULL, QUICK, APPLY])
+    @pytest.mark.parametrize("is_dry_run", [False, True])
+    def test_never_stands_for_the_other_kind(self, synced: Connector, kind: str, is_dry_run: bool) -> None:
+        first, _ = ask(synced, kind, is_dry_run=is_dry_run)
+        assert first.is_dry_run is is_dry_run
+        assert ask(synced, kind, is_dry_run=is_dry_run)[1] == "joined"
+        assert ask(synced, kind, is_dry_run=not is_dry_run)[1] == "queued_after"
+        first.refresh_from_db()
+        assert codes(first)[0] == ("requested_dry" if is_dry_run else "requested")
+        assert first.then_full is not None
+
+    def test_both_that_were_promised_start_one_after_the_other(self, synced: Connector) -> None:
+        first, _ = ask(synced, QUICK)
+        ask(synced, FULL, Actor("Otto"), is_dry_run=True)
+        ask(synced, APPLY, Actor("Mona"))
+
+        run_cancel(run=first, actor=SETUP)
+        second = SyncRun.objects.get(status="queued")
+        assert (second.kind, second.is_dry_run, second.requested_by_name) == (APPLY, False, "Mona")
+        run_cancel(run=second, actor=SETUP)
+        third = SyncRun.objects.get(status="queued")
+        assert (third.kind, third.is_dry_run, third.requested_by_name) == (FULL, True, "Otto")
+        assert third.then_full is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "started"),
+    [
+        (APPLY, FULL, FULL),
+        (FULL, APPLY, FULL),
+        (APPLY, APPLY, APPLY),
+        (QUICK, APPLY, FULL),  # neither does what the other would
+        (QUICK, FULL, FULL),
+    ],
+)
+def test_one_promise_does_for_several(synced: Connector, first: str, second: str, started: str) -> None:
+    run, _ = ask(synced, FULL)
+    claim(run.pk, "w/1")
+    run_cancel(run=run, actor=SETUP)
+    SyncRun.objects.update(kind=APPLY, phase="acting")
+    for kind in (first, second):
+        assert ask(synced, kind)[1] == "queued_after"
+    SyncRun.objects.update(status="canceled")
+
+    successor_start(run)
+
+    assert SyncRun.objects.get(status="queued").kind == started
+
+
+def test_a_policy_for_a_connector_that_was_never_read(connector: Connector) -> None:
+    run, outcome = ask(connector, APPLY)
+    assert (outcome, run.kind) == ("started", FULL)
+    assert "made_full" in codes(run)
 
 
 def test_a_promise_is_made_once(synced: Connector) -> None:
