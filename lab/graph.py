@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from lab import enrollment, graph_sign_in
 from lab import graph_answers as answers
-from lab import graph_sign_in
 from lab.graph_answers import Row, Shape, error, intune_message, no_resource
 from lab.tenant import Tenant
 from lab.web import Reply, Request, Service
@@ -66,6 +66,8 @@ class Graph:
         token = re.fullmatch(r"/([^/]+)/oauth2/v2\.0/token", request.path)
         if token and request.method == "POST":
             return graph_sign_in.token(self.url, self.tenants, token.group(1), request)
+        if enroll := enrollment.PATH.fullmatch(request.path):
+            return enrollment.page(self.tenants, enroll.group(1), request)
         version = re.match(r"/(v1\.0|beta)(/.*)", request.path)
         if version is None:
             return error(request, 404, "ResourceNotFound", f"No resource at '{request.path}'.")
