@@ -76,6 +76,7 @@ class Wire:
         self.sent: list[tuple[str, str]] = []  # (cmdlet, identity)
         self.controllers: list[str] = []
         self.reads = 0
+        self.idle_sets = 0  # that changed nothing
         self.sessions = 0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -198,11 +199,13 @@ class Session:
             found = self.wire.mailboxes.get(uuid.UUID(identity))
             if found is None:
                 raise NotFoundError("no such mailbox", server=SERVER)
-            self.wire.mailboxes[found.guid] = replace(
+            changed = replace(
                 found,
                 allowed_device_ids=_changed(found.allowed_device_ids, changes, "allowed"),
                 blocked_device_ids=_changed(found.blocked_device_ids, changes, "blocked"),
             )
+            self.wire.idle_sets += changed == found
+            self.wire.mailboxes[found.guid] = changed
 
     def set_organization_settings(
         self,
