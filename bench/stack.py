@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sync.models import SyncRun
 
 RUN_TIMEOUT = 900.0
+PROMPT_QUEUES = "gatehouse.now,site.default.now"
+EVERY_QUEUE = f"gatehouse,site.default,{PROMPT_QUEUES}"
 
 
 class Stack:
@@ -65,11 +67,11 @@ class Stack:
         wait_for(ready, name, process, log)
         return process
 
-    def start_worker(self, name: str) -> subprocess.Popen[bytes]:
-        """A prefork worker with one child, serving every queue; returns once it is ready."""
+    def start_worker(self, name: str, queues: str = EVERY_QUEUE) -> subprocess.Popen[bytes]:
+        """A prefork worker with one child, serving every queue, or those named; returns once it is ready."""
         log = self.home / f"{name}.log"
         command = [
-            *(sys.executable, "-m", "celery", "-A", "console", "worker", "-Q", "gatehouse,site.default"),
+            *(sys.executable, "-m", "celery", "-A", "console", "worker", "-Q", queues),
             *("-n", f"{name}@bench", "-c", "1", "--without-mingle", "--without-gossip", "-l", "INFO"),
         ]
         return self._start(name, command, lambda: log.exists() and b" ready." in log.read_bytes())

@@ -185,14 +185,16 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10  # seconds
 CELERY_TASK_DEFAULT_QUEUE = "gatehouse"
 CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Ticks, and what somebody waits for, have queues and a worker of their own: no sync ever stands in their way.
+_PROMPT = {"queue": "gatehouse.now"}
 CELERY_BEAT_SCHEDULE = {
-    "due-syncs": {"task": "sync.dispatch_due", "schedule": 30.0, "options": {"expires": 25}},
-    "recover-runs": {"task": "sync.recover_runs", "schedule": 10.0, "options": {"expires": 9}},
-    "read-records": {"task": "sync.read_records_due", "schedule": 600.0, "options": {"expires": 550}},
-    "recover-commands": {"task": "sync.recover_commands", "schedule": 10.0, "options": {"expires": 9}},
-    "due-checks": {"task": "sync.dispatch_checks", "schedule": 10.0, "options": {"expires": 9}},
-    "deadlines": {"task": "sync.deadlines", "schedule": 60.0, "options": {"expires": 50}},
-    "pending-wipes": {"task": "sync.pending_wipes", "schedule": 180.0, "options": {"expires": 150}},
+    "due-syncs": {"task": "sync.dispatch_due", "schedule": 30.0, "options": {"expires": 25, **_PROMPT}},
+    "recover-runs": {"task": "sync.recover_runs", "schedule": 10.0, "options": {"expires": 9, **_PROMPT}},
+    "read-records": {"task": "sync.read_records_due", "schedule": 600.0, "options": {"expires": 550, **_PROMPT}},
+    "recover-commands": {"task": "sync.recover_commands", "schedule": 10.0, "options": {"expires": 9, **_PROMPT}},
+    "due-checks": {"task": "sync.dispatch_checks", "schedule": 10.0, "options": {"expires": 9, **_PROMPT}},
+    "deadlines": {"task": "sync.deadlines", "schedule": 60.0, "options": {"expires": 50, **_PROMPT}},
+    "pending-wipes": {"task": "sync.pending_wipes", "schedule": 180.0, "options": {"expires": 150, **_PROMPT}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "run" / "beat-schedule")
 

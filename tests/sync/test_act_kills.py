@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,10 +72,8 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             self.office.wire._plan.clear()
             _plan(self.office, patch, kill)
-            try:
+            with contextlib.suppress(Killed):
                 self.do(what)
-            except Killed:
-                pass
         self.expire()
 
     def do(self, what: str) -> None:

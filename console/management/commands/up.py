@@ -81,7 +81,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
         password = first_admin_create()
-        services = [_web(), _worker(workers), _beat()]
+        services = [_web(), _worker(workers), _prompt_worker(), _beat()]
         for service in services:
             supervisor.start(service)
         for service in services:
@@ -133,14 +133,24 @@ def _web_answers() -> bool:
 
 
 def _worker(workers: int) -> Service:
+    """Does syncs, which take long."""
+    return _celery("worker", "gatehouse,site.default", workers, "gatehouse")
+
+
+def _prompt_worker() -> Service:
+    """Does what somebody waits for, however many syncs are running."""
+    return _celery("prompt", "gatehouse.now,site.default.now", 2, "prompt")
+
+
+def _celery(name: str, queues: str, processes: int, node: str) -> Service:
     command = [
         # Soft shutdown: a sync that runs when Ctrl-C comes goes back to the queue at once.
         *("env", "REMAP_SIGTERM=SIGQUIT"),
-        *(sys.executable, "-m", "celery", "-A", "console", "worker", "-Q", "gatehouse,site.default"),
-        *("-c", str(workers), "-n", f"gatehouse@{socket.gethostname()}", "-l", "INFO"),
+        *(sys.executable, "-m", "celery", "-A", "console", "worker", "-Q", queues),
+        *("-c", str(processes), "-n", f"{node}@{socket.gethostname()}", "-l", "INFO"),
         *("--without-mingle", "--without-gossip"),
     ]
-    return Service("worker", command, ready_text=" ready.")
+    return Service(name, command, ready_text=" ready.")
 
 
 def _beat() -> Service:
