@@ -76,7 +76,7 @@ def test_filters(case: tuple[str, Any]) -> None:
     assert found == {str(m.guid) for m in one.store.mailboxes.values() if wanted(m, one.store)}
 
 
-def test_by_guid() -> None:
+def test_by_guid_and_by_name() -> None:
     one = session(devices=120)
     guids = [str(guid) for guid in one.store.mailboxes]
     some = [*guids[:30], "00000000-0000-0000-0000-000000000000", guids[0]]
@@ -89,6 +89,10 @@ def test_by_guid() -> None:
     assert set(also.values("Guid")) == visible
     one.entire_forest()
     assert set(one.run("Get-User", Filter=text).values("Guid")) == set(guids[:30])
+    people = list(one.store.mailboxes.values())[:40]
+    assert any("'" in person.dn for person in people)
+    by_name = " -or ".join(f"DistinguishedName -eq '{person.dn.replace(chr(39), chr(39) * 2)}'" for person in people)
+    assert set(one.run("Get-CASMailbox", Filter=by_name).values("Guid")) == {str(person.guid) for person in people}
 
 
 def test_other_choices_of_mailboxes() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ _FILTERABLE = frozenset({
     "WhenChangedUTC",
 })  # fmt: skip
 _OR = re.compile(r"\s+-or\s+", re.IGNORECASE)
-_GUID = re.compile(r"\(?\s*Guid\s+-eq\s+'([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})'\s*\)?", re.IGNORECASE)
+_ONE = re.compile(r"\(?\s*(?:Guid|DistinguishedName)\s+-eq\s+'((?:[^']|'')+)'\s*\)?", re.IGNORECASE)
 # Set-CASMailbox switches each of these; the lab only remembers them.
 _PROTOCOLS = ("ECPEnabled", "ImapEnabled", "MAPIEnabled", "OWAEnabled", "PopEnabled", "ActiveSyncSuppressReadReceipt")
 
@@ -144,11 +143,11 @@ def _one(context: Context, arguments: dict[str, Any]) -> Mailbox:
 
 
 def _candidates(store: Store, text: str | None) -> list[Mailbox]:
-    """Those that can fit a filter: a directory finds objects by GUID without looking at all of them."""
-    wanted = [_GUID.fullmatch(part) for part in _OR.split(text or "")]
+    """Those that can fit a filter: a directory finds objects by GUID and name without looking at all of them."""
+    wanted = [_ONE.fullmatch(part) for part in _OR.split(text or "")]
     if not all(wanted):
         return list(store.mailboxes.values())
-    found = (store.mailboxes.get(uuid.UUID(match[1])) for match in wanted if match)
+    found = [store.find_mailbox(match[1].replace("''", "'")) for match in wanted if match]
     return [mailbox for mailbox in dict.fromkeys(found) if mailbox is not None]
 
 
@@ -179,6 +178,7 @@ def _condition(context: Context, arguments: dict[str, Any], properties: Properti
 # Filtered on in large organisations, without making all properties of every mailbox.
 _QUICK: dict[str, Callable[[Store, Mailbox], Any]] = {
     "Guid": lambda store, mailbox: mailbox.guid,
+    "DistinguishedName": lambda store, mailbox: mailbox.dn,
     "RecipientType": lambda store, mailbox: "UserMailbox",
     "RecipientTypeDetails": lambda store, mailbox: "UserMailbox",
     "UserPrincipalName": lambda store, mailbox: mailbox.upn,

@@ -14,7 +14,7 @@ import pytest
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
-from connectors.exchange import cmdlets, opath, transport
+from connectors.exchange import opath, transport
 from connectors.exchange.client import Options
 from connectors.exchange.cmdlets import Family, Identity
 from connectors.exchange.errors import (
@@ -215,21 +215,6 @@ def test_other_readings(exchange: Organization) -> None:
             rule.query for rule in exchange.store.rules
         }
         assert client.device_classes()
-
-
-def test_personal_entries_are_changed_by_what_is_added_and_removed(exchange: Organization) -> None:
-    """The hashtable arrives as Exchange takes it, and no confirmation is asked for."""
-    identity = Identity(next(iter(exchange.store.devices.values())).mailbox.smtp)
-    with connect(exchange.endpoint(), exchange.account(), exchange.options) as client:
-        assert isinstance(client, Session)
-        before = client.cas_mailbox(identity)
-        client._run(cmdlets.set_cas_mailbox(identity, allowed_add=("NEW1", "NEW2"), blocked_add=("NEW3",)))
-        client._run(cmdlets.set_cas_mailbox(identity, allowed_remove=("NEW1",), blocked_add=("NEW1",)))
-        after = client.cas_mailbox(identity)
-        assert set(after.allowed_device_ids) == {*before.allowed_device_ids, "NEW2"}
-        assert set(after.blocked_device_ids) == {*before.blocked_device_ids, "NEW1", "NEW3"}
-        client._run(cmdlets.set_cas_mailbox(identity, allowed_remove=("NEW2",), blocked_remove=("NEW1", "NEW3")))
-        assert client.cas_mailbox(identity) == before
 
 
 def test_what_is_not_there(exchange: Organization) -> None:
