@@ -242,6 +242,7 @@ class World:
                         "client_id": t.client_id,
                         "client_secret": t.client_secret,
                         "certificate": str(t.certificate.path) if t.certificate else "",
+                        "groups": {group["displayName"]: key for key, group in t.groups.items()},
                     }
                     for t in self.tenants
                 ],

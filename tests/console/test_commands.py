@@ -6,6 +6,7 @@ import getpass
 import io
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from connectors.actors import SETUP
 from connectors.models import Connector, ExchangeOrganization, Tenant
+from connectors.notification_accounts import notification_account_of
 from connectors.secrets import Secret
+from connectors.sources import source_of
 from console.management.commands import sync as sync_command
 from sync.models import SyncRun
+from sync.policy import TenantPolicyValues
+from sync.policy_services import policy_current, tenant_policy_change
 from sync.services import successor_start
 from tests.connectors import factories
 
@@ -155,6 +161,9 @@ class TestAddConnector:
             self.add(password_file, "--time-zone", "Europe/Berlin")
 
 
+GROUPS = ("mobile users", "sales", "executives")
+
+
 def lab_state(folder: Path, *, port: int = 40000, word: str = "lab1") -> Path:
     """A state file as the lab writes it, with the three organisations of its default scenario."""
     (folder / "ca.pem").write_text(CA)
@@ -164,6 +173,7 @@ def lab_state(folder: Path, *, port: int = 40000, word: str = "lab1") -> Path:
         return {
             "name": name,
             "tenant": tenant,
+            "domain": domain,
             "version": version,
             "authentications": ["kerberos", "negotiate", "ntlm", "basic"],
             "servers": [
@@ -173,10 +183,22 @@ def lab_state(folder: Path, *, port: int = 40000, word: str = "lab1") -> Path:
             "accounts": [
                 {"user": "LAB\\reader", "password": "x", "role": "viewer"},
                 {"user": "LAB\\svc-gatehouse", "password": word, "role": "connector"},
+                {"user": "LAB\\notify", "upn": f"notify@{domain}", "password": word, "role": "notification"},
             ],
         }
 
+    def directory(name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+            "client_id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+            "client_secret": word,
+            "groups": {f"{name} {group}": str(uuid.uuid5(uuid.NAMESPACE_OID, group)) for group in GROUPS},
+        }
+
+    root = f"http://127.0.0.1:{port + 200}"
     state = {
+        "graph": {"login": root, "graph": root, "tenants": [directory("Contoso"), directory("Fabrikam")]},
         "ca": str(folder / "ca.pem"),
         "control": "http://127.0.0.1:1/token",
         "organizations": [
@@ -213,6 +235,28 @@ class TestDemo:
         assert connector.ca_certificates == CA
         assert connector.servers.get().address == "127.0.0.1"
         assert SyncRun.objects.filter(kind="fullSync", trigger="setup", status="queued").count() == 3
+
+    def test_what_decides_about_phones(self, tmp_path: Path) -> None:
+        run("demo", "--lab", str(lab_state(tmp_path)))
+        contoso, fabrikam = Tenant.objects.get(name="Contoso"), Tenant.objects.get(name="Fabrikam")
+        assert (source_of(contoso).kind, source_of(fabrikam).kind) == ("graph", "pushed")
+        assert source_of(contoso).client_secret == Secret("lab1")
+        values, version = policy_current(contoso)
+        assert version is not None
+        assert (values.enabled, [group.name for group in values.included_groups]) == (True, ["Contoso sales"])
+        assert [group.name for group in values.excluded_groups] == ["Contoso executives"]
+        assert policy_current(fabrikam)[1] is None
+        organization = ExchangeOrganization.objects.get(name="Contoso Research")
+        assert notification_account_of(organization).sender == "notify@contoso-research.example"
+        assert policy_current(organization)[0].notification.enrollment_link == "http://127.0.0.1:40200/enroll/Contoso"
+
+    def test_a_new_lab_brings_its_secret_and_keeps_the_policy(self, tmp_path: Path) -> None:
+        run("demo", "--lab", str(lab_state(tmp_path)))
+        contoso = Tenant.objects.get(name="Contoso")
+        tenant_policy_change(tenant=contoso, values=TenantPolicyValues(), reason="Off", actor=SETUP)
+        run("demo", "--lab", str(lab_state(tmp_path, port=50000, word="lab2")))
+        assert source_of(contoso).client_secret == Secret("lab2")
+        assert policy_current(contoso)[0].enabled is False
 
     def test_the_same_again_changes_nothing(self, tmp_path: Path) -> None:
         path = str(lab_state(tmp_path))
@@ -251,6 +295,8 @@ class TestDemo:
         connector.refresh_from_db()
         assert (connector.generation, connector.username) == (1, "svc-eas@contoso.com")
         assert not connector.runs.exists()
+        assert policy_current(connector.organization.tenant)[1] is None
+        assert source_of(connector.organization.tenant).kind == "none"
 
     def test_a_way_the_lab_does_not_offer_is_not_chosen(self, tmp_path: Path) -> None:
         path = lab_state(tmp_path)

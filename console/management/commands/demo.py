@@ -1,4 +1,5 @@
-"""Set up the tenants of the lab: two customers, three Exchange organisations, each with a connector to the lab.
+"""Set up the tenants of the lab: two customers, three Exchange organisations, each with a connector to the lab, and
+what decides about their phones (demo_access.py).
 
 Safe to run at every start: what exists is brought to the lab's present ports, password and authority. A connector that
 does not point at this machine is never touched, whatever its name.
@@ -28,6 +29,7 @@ from connectors.services import (
     organization_create,
     tenant_create,
 )
+from console.management.demo_access import access_set_up
 from sync.models import SyncRun
 from sync.services import sync_request
 
@@ -55,7 +57,7 @@ class Command(BaseCommand):
         try:
             authority = Path(state["ca"]).read_text(encoding="ascii")
             for description in state["organizations"]:
-                connector = _connector(description, authority)
+                connector = _connector(description, authority, state)
                 if connector is None:
                     self.stderr.write(
                         _("%(name)s has a connector that is not the lab's; it is left as it is.")
@@ -103,7 +105,7 @@ def _tenant_name(description: dict[str, Any]) -> str:
 
 
 @transaction.atomic
-def _connector(description: dict[str, Any], authority: str) -> Connector | None:
+def _connector(description: dict[str, Any], authority: str, state: dict[str, Any]) -> Connector | None:
     """The organisation's connector, made or brought up to date; None when it is not the lab's to change."""
     name = _tenant_name(description)
     tenant = Tenant.objects.filter(name=name).first() or tenant_create(
@@ -113,6 +115,10 @@ def _connector(description: dict[str, Any], authority: str) -> Connector | None:
     if organization is None:
         organization = organization_create(tenant=tenant, name=description["name"], actor=SETUP)
     existing = Connector.objects.filter(organization=organization).first()
+    # A tenant with one real connector is a real tenant: nothing is decided for its people.
+    if all(_is_local(one) for one in Connector.objects.filter(organization__tenant=tenant)):
+        # Before the connector, so that its first sync decides already.
+        access_set_up(organization, description, state, authority)
     if existing is None:
         account, servers = _way_in(description, *_way(description))
         return connector_create(
