@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,10 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.expressions import OrderBy
 
 from connectors.selectors import Person
-from sync.models import MobileDevice
+from sync.facts import State
+from sync.models import Approval, HeldDenial, MobileDevice
 from sync.selectors import devices_for
+from sync.verdicts import Row
 
 # Column of each sort a page may name. first_sync_time is the only one that can be NULL.
 SORTS: Mapping[str, str] = {
@@ -36,18 +38,59 @@ COUNT_LIMIT = 100_000
 _SALT = "sync.device_page"
 
 
+# What Exchange shows where it does what a verdict comes to. Other states of verdicts say nothing that could differ.
+SHOWN: Mapping[str, str] = {State.ALLOWED: "Allowed", State.BLOCKED: "Blocked", State.QUARANTINED: "Quarantined"}
+UNDECIDED = "undecided"
+
+
+def differs() -> Q:
+    """Devices of which Exchange shows something else than their verdict comes to. What does not read mail over
+    ActiveSync is not ours to compare, and where Exchange tells no state nothing differs."""
+    same = Q()
+    for state, label in SHOWN.items():
+        same |= Q(access__state=state, access_state=label)
+    return Q(access__state__in=list(SHOWN)) & ~same & ~Q(access_state="") & ~Q(access__rule=Row.NOT_ACTIVE_SYNC.value)
+
+
+def _is_waiting() -> Q:
+    waiting = HeldDenial.objects.filter(approval__state=Approval.State.WAITING)
+    return Q(pk__in=waiting.values("device"))
+
+
+def _is_overridden() -> Q:
+    return Q(access__rule__in=[Row.OVERRIDE_ALLOW.value, Row.OVERRIDE_BLOCK.value])
+
+
+_ATTENTION: Mapping[str, Callable[[], Q]] = {
+    "differs": differs,
+    "hindered": lambda: Q(access__isnull=False) & ~Q(access__hindered_by=""),
+    "waiting": _is_waiting,
+    "override": _is_overridden,
+}
+ATTENTIONS = tuple(_ATTENTION)
+
+
 class CursorError(ValueError):
     """A cursor that is not one of ours, or belongs to another sort."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFilters:
-    """Empty means any. State, reason and client type are Exchange's labels, compared as they are spelt."""
+    """Empty means any. State, reason and client type are Exchange's labels, compared as they are spelt; verdict, rule
+    and outcome are DeviceAccess's values, "undecided" for devices without one.
+
+    attention: "differs" (Exchange shows something else than the verdict comes to), "hindered" (an entry of somebody
+    else is in the verdict's way), "waiting" (its denial waits for approval), "override" (an administrator decided).
+    """
 
     organization: uuid.UUID | None = None
     state: str = ""
     reason: str = ""
     client_type: str = ""
+    verdict: str = ""
+    rule: str = ""
+    outcome: str = ""
+    attention: str = ""
     presence: str = "present"  # present, gone, all
     text: str = ""
 
@@ -89,7 +132,7 @@ def device_page(
     """One page of the devices that the person may see; two queries. Raises CursorError."""
     if sort not in SORTS:
         raise ValueError(f"no sort {sort!r}; there are {', '.join(SORTS)}")
-    found = _filtered(devices_for(person), filters)
+    found = _filtered(devices_for(person).select_related("organization__tenant", "access", "owner"), filters)
     place = _read(cursor, sort) if cursor else None
     back = place is not None and place.back
     rows = found if place is None else found.filter(_beyond(place, SORTS[sort], descending != back))
@@ -120,6 +163,16 @@ def _filtered(found: QuerySet[MobileDevice], filters: DeviceFilters) -> QuerySet
         found = found.filter(access_state_reason=filters.reason)
     if filters.client_type:
         found = found.filter(client_type=filters.client_type)
+    if filters.verdict:
+        found = (
+            found.filter(access=None) if filters.verdict == UNDECIDED else found.filter(access__state=filters.verdict)
+        )
+    if filters.rule:
+        found = found.filter(access__rule=filters.rule)
+    if filters.outcome:
+        found = found.filter(access__outcome=filters.outcome)
+    if filters.attention in _ATTENTION:
+        found = found.filter(_ATTENTION[filters.attention]())
     # Every word must be found somewhere: "ada iphone" is Ada's phone.
     for word in filters.text.split()[:8]:
         found = found.filter(

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from connectors.actors import Actor
 from sync.checks import check_request
 from sync.drifts import drift_end
+from sync.events import storable
 from sync.models import (
     AccessOverride,
     DeviceAccess,
@@ -42,7 +43,7 @@ LONGEST = datetime.timedelta(days=5 * 366)
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A device that a bulk act left as it was. because, worded by the page: noMailbox, gone, notActiveSync, same, none."""
+    """A device that a bulk act leaves as it is. because, a code: noMailbox, gone, notActiveSync, same, none."""
 
     device: MobileDevice
     because: str
@@ -67,29 +68,33 @@ def override_set(
     """Allow or block these phones whatever the policy says, until it expires or is taken back. An override in force is
     replaced. Raises ValidationError (level, reason, expires_at, devices)."""
     _clean(devices, level, reason, expires_at)
+    reason = storable(reason.strip())
     with transaction.atomic():
+        _lock(devices)
         done = overrides_preview(devices, level=level, reason=reason, expires_at=expires_at)
         now = timezone.now()
         _in_force(done.devices).update(ended_at=now, ended_by_name=actor.name[:200])
+        # Devices of one mailbox that share their id share the override too.
+        chosen = {(device.owner_id or 0, device.device_id_key): device for device in done.devices}
         AccessOverride.objects.bulk_create(
             [
                 AccessOverride(
                     organization_id=device.organization_id,
-                    mailbox_id=device.owner_id or 0,  # those without one are left
+                    mailbox_id=mailbox,
                     device_id=device.device_id,
-                    device_id_key=device.device_id_key,
+                    device_id_key=key,
                     level=level,
-                    reason=reason.strip(),
+                    reason=reason,
                     expires_at=expires_at,
                     made_at=now,
                     made_by_name=actor.name[:200],
                     made_by_id=actor.user_id,
                 )
-                for device in done.devices
+                for (mailbox, key), device in chosen.items()
             ]
         )
         until = expires_at.isoformat() if expires_at else ""
-        _tell(done.devices, "overrideSet", {"level": level, "reason": reason.strip(), "until": until}, actor, now)
+        _tell(done.devices, "overrideSet", {"level": level, "reason": reason, "until": until}, actor, now)
         _look(done.devices, "override")
     return done
 
@@ -102,7 +107,7 @@ def overrides_preview(
         (one.mailbox_id, one.device_id_key): one
         for one in _in_force([device for device in devices if device.owner_id is not None])
     }
-    chosen: dict[tuple[int, str], MobileDevice] = {}
+    chosen: list[MobileDevice] = []
     left: list[Left] = []
     foreign = set(
         DeviceAccess.objects.filter(device__in=[d.pk for d in devices], rule="notActiveSync").values_list(
@@ -114,13 +119,12 @@ def overrides_preview(
         if because:
             left.append(Left(device, because))
             continue
-        key = (device.owner_id or 0, device.device_id_key)
-        one = held.get(key)
+        one = held.get((device.owner_id or 0, device.device_id_key))
         if one and (one.level, one.reason, one.expires_at) == (level, reason.strip(), expires_at):
             left.append(Left(device, "same"))
         else:
-            chosen[key] = device
-    return Done(tuple(chosen.values()), tuple(left))
+            chosen.append(device)
+    return Done(tuple(chosen), tuple(left))
 
 
 def override_clear(*, devices: Sequence[MobileDevice], actor: Actor) -> Done:
@@ -166,7 +170,8 @@ def link_set(*, device: MobileDevice, record: ManagedDevice, kind: str, actor: A
     if record.presence == Presence.GONE:
         raise ValidationError(
             _(
-                "The record is gone from the device-management system. Choose one that exists, or wait for the next sync."
+                "The record is gone from the device-management system. Choose one that exists, or wait for the next "
+                "sync."
             )
         )
     if kind not in DeviceLink.Kind.values:
@@ -225,7 +230,7 @@ def entry_choose(*, drift: Drift, choice: str, reason: str, actor: Actor) -> Ent
             device_id_key=drift.device_id_key,
             defaults={
                 "choice": choice,
-                "reason": reason.strip(),
+                "reason": storable(reason.strip()),
                 "made_at": now,
                 "made_by_name": actor.name[:200],
                 "made_by_id": actor.user_id,
@@ -240,7 +245,7 @@ def entry_choose(*, drift: Drift, choice: str, reason: str, actor: Actor) -> Ent
             device_id_key=drift.device_id_key,
         )
         devices = MobileDevice.objects.filter(owner=drift.mailbox_id, device_id_key=drift.device_id_key)
-        _tell(list(devices), "entryChosen", {"choice": choice, "listed": listed, "reason": reason.strip()}, actor, now)
+        _tell(list(devices), "entryChosen", {"choice": choice, "listed": listed, "reason": made.reason}, actor, now)
         check_request([drift.mailbox_id], because="entryChosen")
     return made
 
@@ -261,6 +266,12 @@ def recheck(*, devices: Iterable[MobileDevice], actor: Actor) -> int:
         owned = [device for device in devices if device.owner_id is not None]
         _tell(owned, "recheck", {}, actor, timezone.now())
         return check_request({device.owner_id for device in owned if device.owner_id}, because="asked")
+
+
+def _lock(devices: Iterable[MobileDevice]) -> None:
+    """Two administrators at once: the second finds the first's override, and replaces it."""
+    mailboxes = {device.owner_id for device in devices if device.owner_id is not None}
+    list(Mailbox.objects.select_for_update().filter(pk__in=mailboxes).order_by("pk").values_list("pk"))
 
 
 def _owned(device: MobileDevice) -> Mailbox:
