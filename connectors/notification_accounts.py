@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -37,12 +37,8 @@ _FIELDS = (
     "channel", "sender", "username", "password", "authentication", "ews_url", "autodiscover_url", "smtp_host",
     "smtp_port", "smtp_security", "ca_certificates",
 )  # fmt: skip
-
-
-class OpenMailer(Protocol):
-    """connectors.mail.opening.open_mailer, or a fake of it."""
-
-    def __call__(self, account: MailAccount, options: MailOptions = ..., /) -> AbstractContextManager[Mailer]: ...
+# connectors.mail.opening.open_mailer, or a fake of it: (account, options) -> a mailer for as long as the context lasts.
+OpenMailer: TypeAlias = Callable[[MailAccount, MailOptions], AbstractContextManager[Mailer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,7 @@ def _clean(settings: NotificationAccountSettings) -> NotificationAccountSettings
     if settings.channel == channels.NONE:
         return NotificationAccountSettings(password=Secret(""))
     if settings.channel not in channels.values:
-        problems["channel"] = _choice_error(settings.channel, channels.values)
+        raise ValidationError({"channel": _choice_error(settings.channel, channels.values)})
     sender = settings.sender.strip()
     try:
         validate_email(sender)

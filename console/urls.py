@@ -4,10 +4,24 @@
 """
 
 from allauth.account import views as account
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from console.accounts.language import language
-from console.pages import connectors, devices, home, runs, tenants
+from console.pages import (
+    api_tokens,
+    connectors,
+    devices,
+    home,
+    policy,
+    policy_account,
+    policy_history,
+    policy_notification,
+    policy_organization,
+    record_imports,
+    runs,
+    sources,
+    tenants,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
@@ -23,6 +37,51 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<uuid:public_id>/cancel/", runs.cancel, name="run_cancel"),
     path("devices/", devices.devices, name="devices"),
     path("devices/<uuid:public_id>/", devices.device, name="device"),
+    path("access/", policy.policies, name="policies"),
+    path("access/<uuid:public_id>/", policy.tenant_policy, name="tenant_policy"),
+    path("access/<uuid:public_id>/groups/", policy.groups, name="tenant_policy_groups"),
+    path("access/<uuid:public_id>/history/", policy_history.tenant_history, name="tenant_policy_history"),
+    path("access/versions/<uuid:public_id>/roll-back/", policy_history.roll_back, name="policy_roll_back"),
+    path("organizations/<uuid:public_id>/access/", policy_organization.organization_policy, name="organization_policy"),
+    path(
+        "organizations/<uuid:public_id>/access/history/",
+        policy_history.organization_history,
+        name="organization_policy_history",
+    ),
+    path(
+        "organizations/<uuid:public_id>/notification/",
+        policy_notification.organization_notification,
+        name="organization_notification",
+    ),
+    path(
+        "organizations/<uuid:public_id>/notification/preview/",
+        policy_notification.preview,
+        name="notification_preview",
+    ),
+    path("organizations/<uuid:public_id>/notification/test/", policy_notification.test_mail, name="notification_test"),
+    path(
+        "organizations/<uuid:public_id>/notification/account/",
+        policy_account.notification_account,
+        name="notification_account",
+    ),
+    path(
+        "organizations/<uuid:public_id>/notification/account/test/",
+        policy_account.notification_account_try,
+        name="notification_account_test",
+    ),
+    path("sources/", sources.sources, name="sources"),
+    path("sources/<uuid:public_id>/", sources.source, name="source"),
+    path("sources/<uuid:public_id>/configure/", sources.configure, name="source_configure"),
+    path("sources/<uuid:public_id>/test/", sources.verify, name="source_verify"),
+    path("sources/<uuid:public_id>/read/", sources.read, name="source_read"),
+    path("sources/<uuid:public_id>/former/", sources.others, name="source_others"),
+    path("sources/<uuid:public_id>/records/", sources.records, name="source_records"),
+    path("sources/<uuid:public_id>/import/", record_imports.upload, name="source_upload"),
+    path("imports/<uuid:public_id>/", record_imports.preview, name="record_import"),
+    path("imports/<uuid:public_id>/apply/", record_imports.apply, name="record_import_apply"),
+    path("sources/<uuid:public_id>/tokens/", api_tokens.tokens, name="api_tokens"),
+    path("tokens/<uuid:public_id>/revoke/", api_tokens.revoke, name="api_token_revoke"),
+    path("api/", include("console.api.urls")),
     path("language/", language, name="language"),
     # Of the sign-in library only what is used: no sign-up, no mail addresses, no reset by mail.
     path("accounts/login/", account.login, name="account_login"),

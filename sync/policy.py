@@ -82,7 +82,7 @@ class RuleValues:
 
 @dataclass(frozen=True, slots=True)
 class GrandfatheringValues:
-    """As facts.Grandfathering, with whole ISO times; days: the N that the administrator chose."""
+    """As facts.Grandfathering, in ISO times with their zone; days: the N that the administrator chose."""
 
     decided: str
     synced_since: str
@@ -90,11 +90,8 @@ class GrandfatheringValues:
     days: int
 
     def facts(self) -> facts.Grandfathering:
-        return facts.Grandfathering(
-            decided=datetime.datetime.fromisoformat(self.decided),
-            synced_since=datetime.datetime.fromisoformat(self.synced_since),
-            until=datetime.datetime.fromisoformat(self.until),
-        )
+        """Raises ValueError for what is no time."""
+        return facts.Grandfathering(_utc(self.decided), _utc(self.synced_since), _utc(self.until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +159,13 @@ class OrganizationPolicyValues:
             }
             known["notification"] = NotificationValues(**notification)
         return cls(**known)
+
+
+def _utc(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("A time without a zone says nothing.")
+    return moment.astimezone(datetime.UTC)
 
 
 def _known(cls: Any, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def _grandfathering_problems(kept: GrandfatheringValues) -> Iterator[ValidationE
     try:
         times = kept.facts()
         is_ordered = times.synced_since <= times.decided < times.until
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         is_ordered = False
     if not is_ordered:
         yield ValidationError(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.utils import formats
 from django.utils.dateparse import parse_datetime
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from sync import facts
 from sync.policy import (
@@ -27,28 +26,31 @@ from sync.policy import (
 )
 from sync.verdicts import Row
 
-LEVELS: Mapping[str, str | Promise] = {
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+LEVELS: Mapping[str, StrOrPromise] = {
     facts.Level.ALLOW: gettext_lazy("Allow access"),
     facts.Level.BLOCK: gettext_lazy("Block access"),
     facts.Level.QUARANTINE: gettext_lazy("Quarantine"),
 }
-CHARACTERISTIC_WORDS: Mapping[str, str | Promise] = {
+CHARACTERISTIC_WORDS: Mapping[str, StrOrPromise] = {
     "DeviceType": gettext_lazy("Device type"),
     "DeviceModel": gettext_lazy("Device model"),
     "DeviceOS": gettext_lazy("Operating system"),
     "UserAgent": gettext_lazy("User agent"),
     "XMSWLHeader": gettext_lazy("X-MS-WL header"),
 }
-UNLICENSED: Mapping[str, str | Promise] = {
+UNLICENSED: Mapping[str, StrOrPromise] = {
     facts.Unlicensed.LEAVE_ALONE: gettext_lazy("Leave alone: Exchange decides by its own rules"),
     facts.Unlicensed.DENY: gettext_lazy("Deny access"),
     facts.Unlicensed.AS_OTHERS: gettext_lazy("Treat like everybody else"),
 }
-DOUBTS: Mapping[str, str | Promise] = {
+DOUBTS: Mapping[str, StrOrPromise] = {
     facts.Doubt.NONCOMPLIANT: gettext_lazy("Count as not compliant"),
     facts.Doubt.COMPLIANT: gettext_lazy("Count as compliant"),
 }
-TENANT_LABELS: Mapping[str, str | Promise] = {
+TENANT_LABELS: Mapping[str, StrOrPromise] = {
     "enabled": gettext_lazy("Enable Exchange on-premises access control"),
     "override_default_rule": gettext_lazy("Always allow enrolled and compliant devices"),
     "target_everyone": gettext_lazy("Include all users"),
@@ -62,7 +64,7 @@ TENANT_LABELS: Mapping[str, str | Promise] = {
     "guard_devices": gettext_lazy("Approval limit: devices"),
     "guard_percent": gettext_lazy("Approval limit: percent of the organization's devices"),
 }
-ORGANIZATION_LABELS: Mapping[str, str | Promise] = {
+ORGANIZATION_LABELS: Mapping[str, StrOrPromise] = {
     "default_level": gettext_lazy("Default access level"),
     "rules": gettext_lazy("Device access rules"),
     "user_mail_insert": gettext_lazy("Text added to Exchange's quarantine mail"),
@@ -70,7 +72,7 @@ ORGANIZATION_LABELS: Mapping[str, str | Promise] = {
     "denial": gettext_lazy("What a denied device meets"),
     "grandfathering": gettext_lazy("Devices that keep their access"),
 }
-NOTIFICATION_LABELS: Mapping[str, str | Promise] = {
+NOTIFICATION_LABELS: Mapping[str, StrOrPromise] = {
     "enabled": gettext_lazy("User notification"),
     "language": gettext_lazy("Language"),
     "enrollment_link": gettext_lazy("Enrollment link"),
@@ -78,7 +80,7 @@ NOTIFICATION_LABELS: Mapping[str, str | Promise] = {
     "repeat_days": gettext_lazy("Not again before (days)"),
 }
 # Why a device is kept out, by the row of the decision table that says so.
-LOSS_WORDS: Mapping[str, str | Promise] = {
+LOSS_WORDS: Mapping[str, StrOrPromise] = {
     Row.OVERRIDE_BLOCK: gettext_lazy("An administrator blocked the device"),
     Row.CONTROL_OFF: gettext_lazy("Left to Exchange's own settings"),
     Row.EXEMPT: gettext_lazy("Excluded person: left to Exchange's own settings"),
@@ -96,7 +98,7 @@ LOSS_WORDS: Mapping[str, str | Promise] = {
     Row.PLATFORM_RULE: gettext_lazy("A device access rule"),
     Row.COMPLIANT: gettext_lazy("Enrolled and compliant, but not always allowed"),
 }
-DOUBT_WORDS: Mapping[str, str | Promise] = {
+DOUBT_WORDS: Mapping[str, StrOrPromise] = {
     "noSource": gettext_lazy("no source of device records is set up"),
     "recordsNeverRead": gettext_lazy("the device records were never read"),
     "peopleNeverRead": gettext_lazy("the directory's people were never read"),
@@ -124,7 +126,7 @@ def differences(
     raise TypeError("A tenant's policy cannot be compared with an organization's.")
 
 
-def _named(labels: Mapping[str, str | Promise], before: Any, after: Any) -> Iterator[Difference]:
+def _named(labels: Mapping[str, StrOrPromise], before: Any, after: Any) -> Iterator[Difference]:
     for name, label in labels.items():
         one, other = getattr(before, name), getattr(after, name)
         if one != other:
@@ -170,7 +172,7 @@ def _notification(before: NotificationValues, after: NotificationValues) -> Iter
             yield Difference(label, old or _("Built-in text"), new or _("Built-in text"))
 
 
-_CHOICES: Mapping[str, Mapping[str, str | Promise]] = {
+_CHOICES: Mapping[str, Mapping[str, StrOrPromise]] = {
     "unlicensed": UNLICENSED,
     "unknown_compliance": DOUBTS,
     "config_manager": DOUBTS,
@@ -187,7 +189,7 @@ def _said(name: str, value: Any) -> str:
     if name == "language":
         return str(dict(settings.LANGUAGES).get(value, value))
     if value is None:
-        return _NONE.get(name, gettext_lazy("Not managed")).__str__()
+        return str(_NONE.get(name, gettext_lazy("Not managed")))
     if isinstance(value, bool):
         return _("On") if value else _("Off")
     if isinstance(value, GrandfatheringValues):
@@ -197,7 +199,7 @@ def _said(name: str, value: Any) -> str:
     return str(value) or _("Empty")
 
 
-_NONE: Mapping[str, Promise] = {
+_NONE: Mapping[str, StrOrPromise] = {
     "stale_days": gettext_lazy("Never"),
     "grandfathering": gettext_lazy("None"),
 }
@@ -212,5 +214,5 @@ def grandfathering_said(kept: GrandfatheringValues) -> str:
     until = parse_datetime(kept.until)
     return _("Devices that synced in the %(days)s days before keep their access until %(until)s") % {
         "days": kept.days,
-        "until": formats.date_format(until, "DATE_FORMAT") if until else kept.until,
+        "until": formats.date_format(until, pgettext("date format", "j M Y")) if until else kept.until,
     }

@@ -24,11 +24,17 @@ class Action(StrEnum):
     SYNC = "sync"
     CANCEL = "cancel"
     SCHEDULE = "schedule"
+    RECORDS = "records"  # push and import device records
+    SOURCE = "source"  # where device records come from, and the API's tokens
+    POLICY = "policy"
+    RECHECK = "recheck"  # have single devices read and decided anew
+    ACCESS = "access"  # allow, block, override, link, adopt, approve
+    WIPE = "wipe"  # wipe devices, remove partnerships
 
 
 ALLOWED: Mapping[Role, frozenset[Action]] = {
     Role.READER: frozenset({Action.VIEW}),
-    Role.OPERATOR: frozenset({Action.VIEW, Action.SYNC, Action.CANCEL}),
+    Role.OPERATOR: frozenset({Action.VIEW, Action.SYNC, Action.CANCEL, Action.RECORDS, Action.RECHECK}),
     Role.ADMINISTRATOR: frozenset(Action),
 }
 
@@ -41,6 +47,16 @@ def actions_in(person: Person, tenant: Tenant) -> frozenset[Action]:
         return frozenset(Action)
     role = Membership.objects.filter(user=person.pk, tenant=tenant).values_list("role", flat=True).first()
     return ALLOWED[Role(role)] if role in Role.values else frozenset()
+
+
+def may_anywhere(person: Person, action: Action) -> bool:
+    """Whether a person may do it in any tenant at all, for pages of several: whether to offer it. One query at most."""
+    if not person.is_active or person.pk is None:
+        return False
+    if person.is_superuser:
+        return True
+    roles = [role for role, actions in ALLOWED.items() if action in actions]
+    return Membership.objects.filter(user=person.pk, role__in=roles).exists()
 
 
 def require(person: Person, action: Action, tenant: Tenant) -> frozenset[Action]:

@@ -1,5 +1,5 @@
 // Says when a page that keeps itself up to date gets no answer, so that nobody takes old figures for new ones.
-// Everything else works without scripts.
+// A preview follows what is typed, and a counter counts it. Everything works without scripts.
 (() => {
   const shown = (visible) => {
     const notice = document.getElementById("no-answer");
@@ -8,4 +8,34 @@
   document.addEventListener("htmx:sendError", () => shown(true));
   document.addEventListener("htmx:responseError", () => shown(true));
   document.addEventListener("htmx:afterOnLoad", () => shown(false));
+
+  // A fresh frame each time: what a frame loads first leaves no step in the history behind.
+  const renew = (form, button) => {
+    const frame = document.getElementById(form.dataset.previews);
+    if (!frame || !button) return;
+    const fresh = frame.cloneNode(false);
+    fresh.removeAttribute("src");
+    frame.replaceWith(fresh);
+    form.requestSubmit(button);
+  };
+  let pause = 0;
+  document.addEventListener("input", (event) => {
+    const form = event.target.form;
+    if (!form || !form.dataset.previews) return;
+    const part = event.target.closest("section");
+    const button = (part && part.querySelector("[data-preview-button]")) || form.querySelector("[data-preview-button]");
+    clearTimeout(pause);
+    pause = setTimeout(() => renew(form, button), 500);
+  });
+
+  for (const counter of document.querySelectorAll("[data-counts]")) {
+    const field = document.getElementById(counter.dataset.counts);
+    const count = () => {
+      counter.querySelector(".counter-value").textContent = field.value.length;
+      counter.classList.toggle("counter-over", field.value.length > Number(counter.dataset.limit));
+    };
+    field.addEventListener("input", count);
+    counter.hidden = false;
+    count();
+  }
 })();

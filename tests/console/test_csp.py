@@ -56,7 +56,13 @@ class TestEveryPage:
     def pages(self, scene: Scene) -> list[str]:
         run = RunFactory(connector=scene.connector, running=True)
         of_connector = ("connector", "connector_live", "connector_runs", "connector_schedule")
+        organization, tenant = scene.connector.organization, scene.connector.organization.tenant
+        of_organization = (
+            "organization_policy", "organization_policy_history", "organization_notification", "notification_account",
+        )  # fmt: skip
         return [
+            *(reverse(name, args=[tenant.public_id]) for name in ("tenant_policy", "tenant_policy_history")),
+            *(reverse(name, args=[organization.public_id]) for name in of_organization),
             *(reverse(name) for name in ("home", "tenants", "connectors", "account_change_password", "account_logout")),
             *(reverse(name, args=[scene.connector.public_id]) for name in of_connector),
             *(reverse(name, args=[run.public_id]) for name in ("run", "run_live")),

@@ -7,24 +7,28 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
 
 from console.accounts.models import Role
 from console.accounts.permissions import ALLOWED, Action, actions_in, require
+from sync.models import PolicyVersion
 from tests.console.conftest import Scene
 from tests.factories import DeviceFactory, MembershipFactory, RunFactory, TenantFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
 TABLE = {
-    # role: view, sync, cancel, schedule
-    Role.READER: (True, False, False, False),
-    Role.OPERATOR: (True, True, True, False),
-    Role.ADMINISTRATOR: (True, True, True, True),
+    # role: view, sync, cancel, schedule, policy, records, source
+    Role.READER: (True, False, False, False, False, False, False),
+    Role.OPERATOR: (True, True, True, False, False, True, False),
+    Role.ADMINISTRATOR: (True, True, True, True, True, True, True),
 }
 
 
 def test_the_table_is_this_one() -> None:
-    actions = (Action.VIEW, Action.SYNC, Action.CANCEL, Action.SCHEDULE)
+    actions = (
+        Action.VIEW, Action.SYNC, Action.CANCEL, Action.SCHEDULE, Action.POLICY, Action.RECORDS, Action.SOURCE,
+    )  # fmt: skip
     assert set(ALLOWED) == set(Role) == set(TABLE)
     assert set(actions) == set(Action)
     assert {role: tuple(action in ALLOWED[role] for action in actions) for role in ALLOWED} == TABLE
@@ -77,10 +81,39 @@ TENANT_ADDRESSES = {
     "run_live": ("get", Role.READER),
     "run_cancel": ("post", Role.OPERATOR),
     "device": ("get", Role.READER),
+    "tenant_policy": ("post", Role.ADMINISTRATOR),
+    "tenant_policy_groups": ("get", Role.ADMINISTRATOR),
+    "tenant_policy_history": ("get", Role.READER),
+    "policy_roll_back": ("get", Role.ADMINISTRATOR),
+    "organization_policy": ("post", Role.ADMINISTRATOR),
+    "organization_policy_history": ("get", Role.READER),
+    "organization_notification": ("post", Role.ADMINISTRATOR),
+    "notification_preview": ("get", Role.READER),
+    "notification_test": ("post", Role.ADMINISTRATOR),
+    "notification_account": ("post", Role.ADMINISTRATOR),
+    "notification_account_test": ("post", Role.ADMINISTRATOR),
+    "source": ("get", Role.READER),
+    "source_records": ("get", Role.READER),
+    "source_upload": ("get", Role.OPERATOR),
+    "source_read": ("post", Role.OPERATOR),
+    "source_configure": ("get", Role.ADMINISTRATOR),
+    "source_verify": ("post", Role.ADMINISTRATOR),
+    "source_others": ("post", Role.ADMINISTRATOR),
+    "record_import": ("get", Role.OPERATOR),
+    "record_import_apply": ("post", Role.OPERATOR),
+    "api_tokens": ("get", Role.ADMINISTRATOR),
+    "api_token_revoke": ("post", Role.ADMINISTRATOR),
 }
-OWN_ADDRESSES = {"home", "tenants", "connectors", "devices", "account_change_password", "account_logout"}
+OWN_ADDRESSES = {"home", "tenants", "connectors", "devices", "policies", "sources", "account_change_password", "account_logout"}
 OPEN_ADDRESSES = {"language", "account_login", "account_inactive", "account_signup"}
-BODY = {"kind": "fullSync", "is_enabled": "on", "quick_sync_minutes": "60", "full_sync_time": "03:00"}
+BODY = {
+    "kind": "fullSync", "is_enabled": "on", "quick_sync_minutes": "60", "full_sync_time": "03:00", "which": "included",
+    # Of a policy's and its notification's forms.
+    "based_on": "0", "step": "review", "target": "everyone", "unlicensed": "deny", "unknown_compliance": "compliant",
+    "config_manager": "compliant", "stale": "compliant", "guard_devices": "10", "guard_percent": "5",
+    "default_level": "", "denial": "block", "language": "en", "repeat_days": "7", "reason": "Because.",
+    "channel": "none",
+}  # fmt: skip
 ORDER = [Role.READER, Role.OPERATOR, Role.ADMINISTRATOR]
 
 
@@ -91,6 +124,25 @@ def _names() -> set[str]:
 def _address(name: str, scene: Scene) -> str:
     if name == "device":
         return reverse(name, args=[DeviceFactory(organization=scene.connector.organization).public_id])
+    if name == "policy_roll_back":
+        version = PolicyVersion.objects.create(
+            tenant=scene.connector.organization.tenant, number=1, content={}, made_at=timezone.now(), made_by_name="Ada"
+        )
+        return reverse(name, args=[version.public_id])
+    if name.startswith("record_import"):
+        kept = CsvImport.objects.create(
+            tenant=scene.connector.organization.tenant, content=zlib.compress(b"id,complianceState\nr1,compliant\n"),
+            made_at=timezone.now(), expires_at=timezone.now() + datetime.timedelta(hours=1), made_by_name="Ada",
+        )  # fmt: skip
+        return reverse(name, args=[kept.public_id])
+    if name == "api_token_revoke":
+        tenant = scene.connector.organization.tenant
+        token, _text = token_make(tenant=tenant, name="MDM", role=Role.READER, expires_at=None, actor=SETUP)
+        return reverse(name, args=[token.public_id])
+    if name.startswith(("tenant_policy", "source", "api_tokens")):
+        return reverse(name, args=[scene.connector.organization.tenant.public_id])
+    if name.startswith(("organization", "notification")):
+        return reverse(name, args=[scene.connector.organization.public_id])
     if name.startswith("run"):
         return reverse(name, args=[RunFactory(connector=scene.connector, running=True).public_id])
     return reverse(name, args=[scene.connector.public_id])
@@ -143,6 +195,6 @@ def test_a_part_of_a_page_that_lost_its_session_loads_the_whole_page(scene: Scen
     assert answer.content == b""
 
 
-@pytest.mark.parametrize("name", ["connector_sync", "run_cancel"])
+@pytest.mark.parametrize("name", ["connector_sync", "run_cancel", "notification_test", "notification_account_test", "source_read"])
 def test_actions_take_no_get(scene: Scene, name: str) -> None:
     assert scene.client("administrator").get(_address(name, scene)).status_code == 405

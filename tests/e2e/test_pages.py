@@ -97,6 +97,19 @@ def addresses(connector: Connector) -> dict[str, str]:
         "devices, none found": reverse("devices") + "?q=nothing",
         "device": reverse("device", args=[device.public_id]),
         "device that is gone": reverse("device", args=[gone.public_id]),
+        "policy of a tenant": reverse("tenant_policy", args=[connector.organization.tenant.public_id]),
+        "history of a tenant's policy": reverse(
+            "tenant_policy_history", args=[connector.organization.tenant.public_id]
+        ),
+        **{
+            name: reverse(name, args=[connector.organization.public_id])
+            for name in (
+                "organization_policy",
+                "organization_policy_history",
+                "organization_notification",
+                "notification_account",
+            )
+        },
         "password": reverse("account_change_password"),
         "sign out": reverse("account_logout"),
         "no such page": "/nothing/",

@@ -49,7 +49,7 @@ class TestTenant:
             ),
         ],
     )
-    def test_refused(self, name: str, value: object, sentence: str) -> None:
+    def test_refused(self, name: str, value: Any, sentence: str) -> None:
         found = refused(tenant_values_clean, replace(TenantPolicyValues(), **{name: value}))
         assert list(found) == [name]
         assert sentence in found[name][0]
@@ -84,7 +84,7 @@ class TestOrganization:
         assert f"{length} characters long, {over}" in found["user_mail_insert"][0]
 
     def test_an_insert_is_counted_as_exchange_does(self) -> None:
-        assert organization_values_clean(OrganizationPolicyValues(user_mail_insert="📱" * 128))
+        organization_values_clean(OrganizationPolicyValues(user_mail_insert="📱" * 128))
         assert refused(organization_values_clean, OrganizationPolicyValues(user_mail_insert="📱" * 129))
         assert organization_values_clean(OrganizationPolicyValues(user_mail_insert="a\r\nb")).user_mail_insert == "a\nb"
 
@@ -188,7 +188,7 @@ class TestNotification:
     def test_a_script_is_no_error_and_is_told(self) -> None:
         body = "{{enrollment_link}}\n<script>alert(1)</script>"
         values = NotificationValues(templates={"en": MailTemplateValues("", body)})
-        assert organization_values_clean(OrganizationPolicyValues(notification=values))
+        organization_values_clean(OrganizationPolicyValues(notification=values))
         assert template_warnings("", body) == [
             "Line 2: HTML is not sent: <script> will be left out. Use Markdown instead."
         ]
