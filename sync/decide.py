@@ -135,10 +135,9 @@ class _Decider:
         )
         allowed, blocked = entry is _ALLOWED or left.allowed is not None, entry is _BLOCKED or left.blocked is not None
         for case, verdict in group:
-            if verdict.row is Row.NOT_ACTIVE_SYNC and entry is None:
+            if verdict.row is Row.NOT_ACTIVE_SYNC:  # left alone with what the others' wish leaves
                 case.named = left
-                yield replace(self.verdict(case), overrides=overrides)
-                continue
+                verdict = self.verdict(case)
             state = _state(with_entries(allowed=allowed, blocked=blocked, fallback=case.fallback.level))
             if state is verdict.state:
                 yield replace(verdict, entry=entry, overrides=overrides)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from sync.facts import (
     DirectoryUser,
@@ -36,11 +37,16 @@ def is_active_sync(device: EasDevice) -> bool:
 
     Exchange 2010 tells no client type; there, and where an on-premises Outlook speaks ActiveSync, its own words count.
     """
-    if device.client_type and text_key(device.client_type) != "eas":
+    return _is_active_sync(device.client_type, device.device_type, device.model)
+
+
+@lru_cache(maxsize=4096)  # an organisation's phones are of a few kinds
+def _is_active_sync(client_type: str, device_type: str, model: str) -> bool:
+    if client_type and text_key(client_type) != "eas":
         return False
-    if text_key(device.device_type) in ("outlook", "outlookservice"):
+    if text_key(device_type) in ("outlook", "outlookservice"):
         return False
-    return text_key(device.model) != "outlook for ios and android"
+    return text_key(model) != "outlook for ios and android"
 
 
 def match(
@@ -56,13 +62,13 @@ def match(
     """
     matcher = _Matcher(mailboxes, Records(records, Directory(users)), links)
     found = {device.key: matcher.match(device) for device in devices}
-    suggester = Suggester(matcher.records, devices, found)
-    for device in devices:
-        this = found[device.key]
-        if this.outcome in (Outcome.UNMATCHED, Outcome.OTHER_PERSONS):
-            suggestions = suggester.suggestions(device, matcher.tokens(device.mailbox), matcher.unlinked(device))
-            if suggestions:
-                found[device.key] = replace(this, suggestions=suggestions)
+    without = [device for device in devices if found[device.key].outcome in (Outcome.UNMATCHED, Outcome.OTHER_PERSONS)]
+    tokens = {device.mailbox: matcher.tokens(device.mailbox) for device in without}
+    suggester = Suggester(matcher.records, devices, found, tokens)
+    for device in without:
+        suggestions = suggester.suggestions(device, tokens[device.mailbox], matcher.unlinked(device))
+        if suggestions:
+            found[device.key] = replace(found[device.key], suggestions=suggestions)
     return found
 
 
@@ -70,7 +76,8 @@ class _Matcher:
     def __init__(self, mailboxes: Iterable[Mailbox], records: Records, links: Iterable[Link]) -> None:
         self.records = records
         self._mailboxes = {mailbox.key: mailbox for mailbox in mailboxes}
-        self._owners: dict[Key, tuple[Owner, dict[Token, UserKey]]] = {}
+        self._owners: dict[Key, Owner] = {}
+        self._tokens: dict[Key, dict[Token, UserKey]] = {}
         self._linked: dict[Partnership, list[ManagedDevice]] = {}
         self._unlinked: dict[Partnership, set[Key]] = {}
         for link in links:
@@ -83,24 +90,27 @@ class _Matcher:
                 self._unlinked.setdefault(link.partnership, set()).add(record.key)
 
     def tokens(self, mailbox: Key) -> dict[Token, UserKey]:
-        return self._owner(mailbox)[1]
+        known = self._tokens.get(mailbox)
+        if known is None:
+            found = self._mailboxes.get(mailbox)
+            known = self._tokens[mailbox] = tokens_of_owner(found, self._owner(mailbox)) if found else {}
+        return known
 
     def unlinked(self, device: EasDevice) -> frozenset[Key]:
         return frozenset(self._unlinked.get(device.partnership, ()))
 
-    def _owner(self, key: Key) -> tuple[Owner, dict[Token, UserKey]]:
+    def _owner(self, key: Key) -> Owner:
         known = self._owners.get(key)
         if known is None:
             mailbox = self._mailboxes.get(key)
-            owner = self.records.directory.owner_of(mailbox) if mailbox else NOBODY
-            known = self._owners[key] = (owner, tokens_of_owner(mailbox, owner) if mailbox else {})
+            known = self._owners[key] = self.records.directory.owner_of(mailbox) if mailbox else NOBODY
         return known
 
     def match(self, device: EasDevice) -> Match:
-        owner, tokens = self._owner(device.mailbox)
+        owner = self._owner(device.mailbox)
         if not is_active_sync(device):
             return Match(device.key, Outcome.NOT_ACTIVE_SYNC, person=owner.person)
-        linked = self._linked.get(device.partnership)
+        linked = self._linked.get(device.partnership) if self._linked else None
         if linked:
             return self._linked_match(device, owner, linked)
         if is_unknown_id(device.device_id):
@@ -109,13 +119,24 @@ class _Matcher:
         with_id = self.records.by_id.get(key)
         if with_id is None:
             return Match(device.key, Outcome.UNMATCHED, person=owner.person)
-        own, user_by = self.records.of(key, tokens)
-        unlinked = self._unlinked.get(device.partnership)
+        own, user_by = self._own(key, with_id, owner, device.mailbox)
+        unlinked = self._unlinked.get(device.partnership) if self._unlinked else None
         if unlinked:
             own = [record for record in own if record.key not in unlinked]
         if own:
             return _of_own(device, owner, own, user_by)
         return self._of_others(device, owner, with_id, unlinked or set())
+
+    def _own(
+        self, key: str, with_id: list[ManagedDevice], owner: Owner, mailbox: Key
+    ) -> tuple[list[ManagedDevice], UserKey | None]:
+        """The owner's records of this id. Most ids are in one, which names its person by key: no text is looked at."""
+        if len(with_id) == 1:
+            tokens = self.records.tokens[with_id[0].key]
+            if len(tokens) == 1 and tokens[0][0] == "key":
+                is_own = owner.person is not None and owner.person.key == tokens[0][1]
+                return (with_id, owner.by or UserKey.UPN) if is_own else ([], None)
+        return self.records.of(key, self.tokens(mailbox))
 
     def _linked_match(self, device: EasDevice, owner: Owner, linked: list[ManagedDevice]) -> Match:
         """A person's word needs neither id nor agreement; and it tells whose a mailbox without a person is."""

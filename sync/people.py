@@ -95,22 +95,31 @@ class Directory:
 
     def __init__(self, users: Iterable[DirectoryUser]) -> None:
         self.by_key: dict[Key, DirectoryUser] = {}
-        self._found: dict[tuple[UserKey, str], dict[Key, DirectoryUser]] = {}
+        # By kind of key in their order, then by text.
+        self._found: tuple[dict[str, list[DirectoryUser]], ...] = tuple({} for _ in UserKey)
         for user in users:
             self.by_key[user.key] = user
-            for kind, texts in keys_of_user(user):
+            for of_kind, (_, texts) in zip(self._found, keys_of_user(user), strict=True):
                 for text in texts:
-                    self._found.setdefault((kind, text), {})[user.key] = user
+                    known = of_kind.get(text)
+                    if known is None:
+                        of_kind[text] = [user]
+                    elif known[-1] is not user:
+                        known.append(user)
 
     def owner_of(self, mailbox: Mailbox) -> Owner:
         """The first key that finds somebody decides; later keys only tell apart those whom it left."""
+        if mailbox.sid and not mailbox.master_sid:
+            sure = self._found[0].get(text_key(mailbox.sid))
+            if sure is not None and len(sure) == 1:
+                return Owner(sure[0], UserKey.SID)
         left: dict[Key, DirectoryUser] = {}
         by: UserKey | None = None
-        for kind, texts in keys_of_mailbox(mailbox):
+        for of_kind, (kind, texts) in zip(self._found, keys_of_mailbox(mailbox), strict=True):
             found = {
-                key: user
+                user.key: user
                 for text in texts
-                for key, user in self._found.get((kind, text), {}).items()
+                for user in of_kind.get(text, ())
                 if not _is_another_account(mailbox, user)
             }
             if not found:
@@ -125,12 +134,9 @@ class Directory:
 
     def named(self, upn: str, email: str) -> DirectoryUser | None:
         """The one person whom a record's texts name; None when nobody or several are."""
-        for kind, text in (
-            (UserKey.UPN, text_key(upn)),
-            (UserKey.SMTP, smtp_key(email)),
-            (UserKey.SMTP, smtp_key(upn)),
-        ):
-            found = self._found.get((kind, text)) if text else None
+        *_, by_address, by_upn = self._found
+        for of_kind, text in ((by_upn, text_key(upn)), (by_address, smtp_key(email)), (by_address, smtp_key(upn))):
+            found = of_kind.get(text) if text else None
             if found:
-                return next(iter(found.values())) if len(found) == 1 else None
+                return found[0] if len(found) == 1 else None
         return None

@@ -17,6 +17,10 @@ from sync.people import Directory, Owner, UserKey, mailbox_addresses, smtp_key, 
 # Graph's managementAgent of a record that only repeats what Exchange said: nothing manages that phone.
 _EXCHANGE_ONLY = "eas"
 _NO_ID = re.compile(r"[0{}()\-\s]*")
+# What such an id begins with; "" too.
+_NOTHING = ("", "0", "{", "}", "(", ")", "-", *" \t\n\r\f\v")
+# Among so many records of one id the owner's are looked for one by one.
+_FEW = 8
 _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 # What a record's owner is told by: a person's key, or a text where the directory knows nobody.
@@ -25,6 +29,8 @@ Token: TypeAlias = tuple[str, Key]
 
 def is_unknown_id(device_id: str) -> bool:
     """Empty, or nothing but zeros: says nothing, and never equals another."""
+    if device_id[:1] not in _NOTHING:  # by far the most
+        return False
     return _NO_ID.fullmatch(device_id) is not None
 
 
@@ -36,18 +42,14 @@ class Records:
         self.by_key: dict[Key, ManagedDevice] = {}
         self.by_id: dict[str, list[ManagedDevice]] = {}
         self.tokens: dict[Key, tuple[Token, ...]] = {}
-        self._by_id_and_owner: dict[tuple[str, Token], list[ManagedDevice]] = {}
+        self._by_owner: dict[str, dict[Token, list[ManagedDevice]]] = {}
         for record in records:
             self.by_key[record.key] = record
             if text_key(record.agent) == _EXCHANGE_ONLY:
                 continue
-            tokens = self.tokens[record.key] = tuple(self._tokens_of(record))
-            if is_unknown_id(record.eas_device_id):
-                continue
-            key = id_key(record.eas_device_id)
-            self.by_id.setdefault(key, []).append(record)
-            for token in tokens:
-                self._by_id_and_owner.setdefault((key, token), []).append(record)
+            self.tokens[record.key] = tuple(self._tokens_of(record))
+            if not is_unknown_id(record.eas_device_id):
+                self.by_id.setdefault(id_key(record.eas_device_id), []).append(record)
 
     def _tokens_of(self, record: ManagedDevice) -> Iterator[Token]:
         """A record whose person is not in the directory may still be told by text: by that of a mailbox without person
@@ -69,13 +71,30 @@ class Records:
 
     def of(self, device_id: str, owner_tokens: dict[Token, UserKey]) -> tuple[list[ManagedDevice], UserKey | None]:
         """Records that hold this id and are the owner's, with the safest key by which they are."""
+        with_id = self.by_id[device_id]
         found: dict[Key, ManagedDevice] = {}
         by: UserKey | None = None
+        if len(with_id) > _FEW:
+            of_owner = self._by_owner.get(device_id) or self._index(device_id)
+            for token, user_key in owner_tokens.items():
+                for record in of_owner.get(token, ()):
+                    found.setdefault(record.key, record)
+                    by = by or user_key
+            return list(found.values()), by
         for token, user_key in owner_tokens.items():
-            for record in self._by_id_and_owner.get((device_id, token), ()):
-                found.setdefault(record.key, record)
-                by = by or user_key
+            for record in with_id:
+                if token in self.tokens[record.key]:
+                    found.setdefault(record.key, record)
+                    by = by or user_key
         return list(found.values()), by
+
+    def _index(self, device_id: str) -> dict[Token, list[ManagedDevice]]:
+        """One id may stand in the records of thousands: by owner, so that each of them finds its own at once."""
+        found = self._by_owner[device_id] = {}
+        for record in self.by_id[device_id]:
+            for token in self.tokens[record.key]:
+                found.setdefault(token, []).append(record)
+        return found
 
 
 def tokens_of_owner(mailbox: Mailbox, owner: Owner) -> dict[Token, UserKey]:

@@ -47,23 +47,36 @@ def _platform(*texts: str) -> str:
 
 
 class Suggester:
-    """Looks at all phones and records once, then answers for each phone in about constant time."""
+    """Looks at all phones and records once, then answers for each phone in about constant time.
 
-    def __init__(self, records: Records, devices: Sequence[EasDevice], matches: Mapping[Key, Match]) -> None:
+    tokens: by mailbox, of those that have a phone without a record. Other people's records need no preparing.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        devices: Sequence[EasDevice],
+        matches: Mapping[Key, Match],
+        tokens: Mapping[Key, Mapping[Token, UserKey]],
+    ) -> None:
         self._records = records
+        wanted = {token for of_mailbox in tokens.values() for token in of_mailbox}
         used = {this.record.key for this in matches.values() if this.outcome is Outcome.MATCHED and this.record}
         self._hints: dict[tuple[Token, str], list[ManagedDevice]] = {}
         self._unused: dict[Token, list[ManagedDevice]] = {}
-        for key, tokens in records.tokens.items():
+        for key, of_record in records.tokens.items():
+            if wanted.isdisjoint(of_record):
+                continue
             record = records.by_key[key]
-            for token in tokens:
+            for token in of_record:
                 for hint in _hints_of(record):
                     self._hints.setdefault((token, hint), []).append(record)
                 if key not in used:
                     self._unused.setdefault(token, []).append(record)
         self._silent: dict[tuple[Key, str, str], list[tuple[datetime.datetime, str, Key]]] = {}
         for device in devices:
-            self._note_matched(device, matches[device.key])
+            if device.mailbox in tokens:
+                self._note_matched(device, matches[device.key])
         for known in self._silent.values():
             known.sort(key=lambda entry: entry[:2])
 

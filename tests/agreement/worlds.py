@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -51,9 +51,6 @@ COMPLIANCE = (
     "newLabel",
 )
 
-LEVELS = st.sampled_from(Level)
-DAYS = st.sampled_from((-400, -40, -2, 3)).map(lambda days: NOW + datetime.timedelta(days=days))
-
 
 @dataclass
 class Organization:
@@ -70,7 +67,8 @@ class Organization:
     tenant: facts.TenantPolicy
     policy: facts.OrganizationPolicy
     ledger: facts.Ledger
-    moments: dict[int, tuple[datetime.datetime | None, datetime.datetime | None]] = field(default_factory=dict)
+    # Of each device: when it was first seen, and when it last had mail.
+    moments: list[tuple[datetime.datetime | None, datetime.datetime | None]]
 
     def exchange(self) -> facts.ExchangeSettings:
         rules = (
@@ -187,163 +185,160 @@ class Organization:
 
 # --- made up ------------------------------------------------------------------------------------------------------
 
-
-@st.composite
-def _rules(draw: st.DrawFn) -> list[tuple[str, str, Level]]:
-    """At most one for each characteristic and text: Exchange refuses a second."""
-    found = {}
-    for characteristic in draw(st.lists(st.sampled_from(sorted(QUERIES)), max_size=4)):
-        query = draw(st.sampled_from(QUERIES[characteristic]))
-        found[(characteristic, query)] = (characteristic, query, draw(LEVELS))
-    return list(found.values())
+LEVELS = st.sampled_from(Level)
+BOOLEANS = st.booleans()
+MOSTLY = st.sampled_from((True, True, True, True, False))
+SELDOM = st.sampled_from((False, False, False, True))
+DAYS = st.sampled_from([NOW + datetime.timedelta(days=days) for days in (-400, -40, -2, 3)])
+MOMENTS = st.none() | DAYS
+RULES = st.lists(
+    st.sampled_from(
+        [(characteristic, query) for characteristic in QUERIES for query in QUERIES[characteristic]]
+    ).flatmap(lambda rule: st.tuples(st.just(rule[0]), st.just(rule[1]), LEVELS)),
+    max_size=4,
+    unique_by=lambda rule: rule[:2],  # Exchange refuses a second
+)
+LISTS = st.lists(st.sampled_from(IDS), max_size=2, unique_by=str.lower)
+MAILBOXES = st.lists(st.tuples(MOSTLY, LISTS, LISTS), min_size=1, max_size=3)
+# Mailboxes by number, modulo how many there are.
+MAILBOX = st.integers(0, 2)
+PARTNERSHIPS = st.tuples(MAILBOX, st.sampled_from(IDS))
+DEVICES = st.lists(
+    st.tuples(
+        MAILBOX,
+        st.sampled_from(IDS),
+        st.sampled_from(TYPES),
+        st.sampled_from(MODELS),
+        st.sampled_from(SYSTEMS),
+        st.sampled_from(AGENTS),
+        MOMENTS,
+        MOMENTS,
+    ),
+    min_size=1,
+    max_size=6,
+)
+RECORDS = st.lists(
+    st.builds(
+        facts.ManagedDevice,
+        key=st.just(""),
+        upn=MAILBOX.map("person{}@org.test".format),
+        eas_device_id=st.sampled_from((*IDS, "")),
+        compliance=st.sampled_from(COMPLIANCE),
+        grace_until=MOMENTS,
+        registered=st.sampled_from((True, True, True, None, False)),
+        enrolled=DAYS,
+        last_check_in=DAYS,
+    ),
+    max_size=5,
+)
+USERS = st.lists(
+    st.builds(
+        facts.DirectoryUser,
+        key=st.just(""),
+        licensed=st.sampled_from((True, True, None, False)),
+        included=MOSTLY,
+        excluded=SELDOM,
+    ),
+    max_size=3,
+)
+LINKS = st.lists(st.tuples(PARTNERSHIPS, st.sampled_from(facts.LinkKind)), max_size=1)
+OVERRIDES = st.lists(st.tuples(PARTNERSHIPS, st.sampled_from((Level.ALLOW, Level.BLOCK)), MOMENTS), max_size=2)
+# What is known of each entry and rule: whether it is ours, and what a person chose.
+KNOWN = st.lists(st.tuples(BOOLEANS, st.sampled_from((None, None, *Choice))), min_size=12, max_size=12)
+TENANTS = st.builds(
+    facts.TenantPolicy,
+    control_on=MOSTLY,
+    target_everyone=BOOLEANS,
+    always_allow_compliant=BOOLEANS,
+    unlicensed=st.sampled_from(Unlicensed),
+    unknown_compliance=st.sampled_from(Doubt),
+    config_manager=st.sampled_from(Doubt),
+    stale=st.sampled_from(Doubt),
+    stale_days=st.sampled_from((None, 30)),
+)
+KEEPING = st.builds(
+    facts.Grandfathering,
+    decided=st.just(NOW - datetime.timedelta(days=10)),
+    synced_since=st.just(NOW - datetime.timedelta(days=60)),
+    until=st.sampled_from((NOW + datetime.timedelta(days=30), NOW)),
+)
+POLICIES = st.builds(
+    facts.OrganizationPolicy,
+    default_level=st.none() | LEVELS,
+    rules=RULES.map(lambda rules: tuple(facts.AccessRule(*rule) for rule in rules)),
+    user_mail_insert=st.sampled_from((None, "Please enrol.")),
+    admin_mail_recipients=st.sampled_from((None, ("admin@org.test",))),
+    denial=st.sampled_from((Level.BLOCK, Level.QUARANTINE)),
+    grandfathering=st.none() | KEEPING,
+)
 
 
 @st.composite
 def organizations(draw: st.DrawFn) -> Organization:
     store = Store(name="Org", domain="org.test", version=VERSIONS["SE"], seed=1)
     store.settings.default_access_level = draw(LEVELS).label
-    store.rules = [LabRule(query, characteristic, level.label) for characteristic, query, level in draw(_rules())]
-    mailboxes = [_mailbox(store, draw, number) for number in range(draw(st.integers(1, 3)))]
-    devices = draw(st.lists(_devices(store, mailboxes), min_size=1, max_size=6))
-    devices = [device for number, device in enumerate(devices) if _is_first(devices, number)]
-    for device in devices:
-        store.add_device(device)
-    moment = st.none() | DAYS
-    users = [
-        facts.DirectoryUser(
-            f"user-{number}",
-            upn=mailbox.upn,
-            mail=mailbox.smtp,
-            licensed=draw(st.sampled_from((True, True, None, False))),
-            included=draw(st.sampled_from((True, True, True, False))),
-            excluded=draw(st.sampled_from((False, False, False, True))),
-        )
-        for number, mailbox in enumerate(mailboxes)
-        if draw(st.integers(0, 5))
-    ]
+    store.rules = [LabRule(query, characteristic, level.label) for characteristic, query, level in draw(RULES)]
+    mailboxes = [_mailbox(store, number, *made) for number, made in enumerate(draw(MAILBOXES))]
+
+    def of(number: int) -> int:
+        return number % len(mailboxes)
+
+    devices: dict[tuple[int, str, str], LabDevice] = {}
+    moments: list[tuple[datetime.datetime | None, datetime.datetime | None]] = []
+    for number, device_id, device_type, model, system, agent, first_seen, last_success in draw(DEVICES):
+        key = (of(number), device_id.lower(), device_type)
+        if key not in devices:
+            guid = uuid.UUID(int=100 + len(devices))
+            mailbox = mailboxes[of(number)]
+            devices[key] = LabDevice(guid, mailbox, device_id, device_type, model, system, "en", agent)
+            moments.append((first_seen, last_success))
+            store.add_device(devices[key])
     entries = [
         Entry(number, listed, device_id)
         for number, mailbox in enumerate(mailboxes)
         for listed, ids in ((PersonalList.ALLOWED, mailbox.allowed), (PersonalList.BLOCKED, mailbox.blocked))
         for device_id in ids
     ]
-    partnerships = st.tuples(st.integers(0, len(mailboxes) - 1), st.sampled_from(IDS))
-    policy_rules = tuple(facts.AccessRule(*rule) for rule in draw(_rules()))
-    all_rules = tuple(facts.AccessRule(rule.characteristic, rule.query, Level.ALLOW) for rule in store.rules)
-    records = draw(st.lists(_records(), max_size=5))
+    known, known_rules = draw(KNOWN), draw(KNOWN)
     return Organization(
         store,
         mailboxes,
-        devices,
-        [replace(record, key=f"record-{number}") for number, record in enumerate(records)],
-        users,
+        list(devices.values()),
+        [replace(record, key=f"record-{number}") for number, record in enumerate(draw(RECORDS))],
         [
-            facts.Link(mailbox, device_id, "record-0", draw(st.sampled_from(facts.LinkKind)))
-            for mailbox, device_id in draw(st.lists(partnerships, max_size=1))
+            replace(user, key=f"user-{number}", upn=mailboxes[number].upn, mail=mailboxes[number].smtp)
+            for number, user in enumerate(draw(USERS))
+            if number < len(mailboxes)
+        ],
+        [facts.Link(of(number), device_id, "record-0", kind) for (number, device_id), kind in draw(LINKS)],
+        [
+            facts.Override(of(number), device_id, level, "", expires)
+            for (number, device_id), level, expires in draw(OVERRIDES)
         ],
         [
-            facts.Override(mailbox, device_id, draw(st.sampled_from((Level.ALLOW, Level.BLOCK))), "", draw(moment))
-            for mailbox, device_id in draw(st.lists(partnerships, max_size=2))
+            facts.EntryChoice(entry.mailbox, entry.listed, entry.device_id, choice)
+            for entry, (_, choice) in zip(entries, known, strict=False)
+            if choice is not None
         ],
-        [
-            facts.EntryChoice(entry.mailbox, entry.listed, entry.device_id, draw(st.sampled_from(Choice)))
-            for entry in entries
-            if draw(st.booleans())
-        ],
-        draw(_tenants()),
-        draw(_policies(policy_rules)),
+        draw(TENANTS),
+        draw(POLICIES),
         facts.Ledger(
-            frozenset(entry for entry in entries if draw(st.booleans())),
-            tuple(rule for rule in all_rules if draw(st.booleans())),
+            frozenset(entry for entry, (is_ours, _) in zip(entries, known, strict=False) if is_ours),
+            tuple(
+                facts.AccessRule(rule.characteristic, rule.query, Level.ALLOW)
+                for rule, (is_ours, _) in zip(store.rules, known_rules, strict=False)
+                if is_ours
+            ),
         ),
-        {number: (draw(moment), draw(moment)) for number in range(len(devices))},
+        moments,
     )
 
 
-def _mailbox(store: Store, draw: st.DrawFn, number: int) -> LabMailbox:
-    def ids() -> list[str]:
-        found = {device_id.lower(): device_id for device_id in draw(st.lists(st.sampled_from(IDS), max_size=2))}
-        return list(found.values())
-
+def _mailbox(store: Store, number: int, is_enabled: bool, allowed: list[str], blocked: list[str]) -> LabMailbox:
     name = f"person{number}"
-    return store.add_mailbox(
-        LabMailbox(
-            uuid.UUID(int=number + 1),
-            name,
-            name,
-            store.domain,
-            f"{name}@org.test",
-            f"{name}@org.test",
-            f"S-1-5-21-1-2-3-{number}",
-            active_sync_enabled=draw(st.sampled_from((True, True, True, True, False))),
-            allowed=ids(),
-            blocked=ids(),
-        )
+    address = f"{name}@org.test"
+    mailbox = LabMailbox(
+        uuid.UUID(int=number + 1), name, name, store.domain, address, address, f"S-1-5-21-1-2-3-{number}"
     )
-
-
-def _devices(store: Store, mailboxes: list[LabMailbox]) -> st.SearchStrategy[LabDevice]:
-    return st.builds(
-        LabDevice,
-        guid=st.uuids(),
-        mailbox=st.sampled_from(mailboxes),
-        device_id=st.sampled_from(IDS),
-        device_type=st.sampled_from(TYPES),
-        model=st.sampled_from(MODELS),
-        os=st.sampled_from(SYSTEMS),
-        os_language=st.just("en"),
-        user_agent=st.sampled_from(AGENTS),
-    )
-
-
-def _is_first(devices: list[LabDevice], number: int) -> bool:
-    def key(device: LabDevice) -> tuple[uuid.UUID, str, str]:
-        return device.mailbox.guid, device.device_id.lower(), device.device_type
-
-    return key(devices[number]) not in [key(device) for device in devices[:number]]
-
-
-def _records() -> st.SearchStrategy[facts.ManagedDevice]:
-    return st.builds(
-        facts.ManagedDevice,
-        key=st.just(""),
-        upn=st.integers(0, 2).map("person{}@org.test".format),
-        eas_device_id=st.sampled_from((*IDS, "")),
-        compliance=st.sampled_from(COMPLIANCE),
-        grace_until=st.none() | DAYS,
-        registered=st.sampled_from((True, True, True, None, False)),
-        enrolled=DAYS,
-        last_check_in=DAYS,
-    )
-
-
-def _tenants() -> st.SearchStrategy[facts.TenantPolicy]:
-    return st.builds(
-        facts.TenantPolicy,
-        control_on=st.sampled_from((True, True, True, True, False)),
-        target_everyone=st.booleans(),
-        always_allow_compliant=st.booleans(),
-        unlicensed=st.sampled_from(Unlicensed),
-        unknown_compliance=st.sampled_from(Doubt),
-        config_manager=st.sampled_from(Doubt),
-        stale=st.sampled_from(Doubt),
-        stale_days=st.sampled_from((None, 30)),
-    )
-
-
-def _policies(rules: tuple[facts.AccessRule, ...]) -> st.SearchStrategy[facts.OrganizationPolicy]:
-    keeping = st.builds(
-        facts.Grandfathering,
-        decided=st.just(NOW - datetime.timedelta(days=10)),
-        synced_since=st.just(NOW - datetime.timedelta(days=60)),
-        until=st.sampled_from((NOW + datetime.timedelta(days=30), NOW)),
-    )
-    return st.builds(
-        facts.OrganizationPolicy,
-        default_level=st.none() | LEVELS,
-        rules=st.just(rules),
-        user_mail_insert=st.sampled_from((None, "Please enrol.")),
-        admin_mail_recipients=st.sampled_from((None, ("admin@org.test",))),
-        denial=st.sampled_from((Level.BLOCK, Level.QUARANTINE)),
-        grandfathering=st.none() | keeping,
-    )
+    mailbox.active_sync_enabled, mailbox.allowed, mailbox.blocked = is_enabled, list(allowed), list(blocked)
+    return store.add_mailbox(mailbox)
