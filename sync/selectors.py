@@ -10,8 +10,17 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from connectors.models import Connector, ExchangeOrganization
-from connectors.selectors import Person, organizations_for
-from sync.models import Approval, Command, Drift, HeldDenial, MobileDevice, SyncRun
+from connectors.selectors import Person, organizations_for, tenants_for
+from sync.models import (
+    AccessOverride,
+    Approval,
+    Command,
+    Drift,
+    HeldDenial,
+    ManagedDevice,
+    MobileDevice,
+    SyncRun,
+)
 
 
 def runs_for(person: Person) -> QuerySet[SyncRun]:
@@ -28,6 +37,11 @@ def devices_for(person: Person) -> QuerySet[MobileDevice]:
     return MobileDevice.objects.filter(organization__in=organizations_for(person)).select_related(
         "organization__tenant"
     )
+
+
+def records_for(person: Person) -> QuerySet[ManagedDevice]:
+    """Device records, those that are gone too, of the tenants a person may see."""
+    return ManagedDevice.objects.filter(tenant__in=tenants_for(person))
 
 
 def latest_runs(connectors: Iterable[Connector]) -> dict[int, SyncRun]:
@@ -129,4 +143,13 @@ def commands_for(person: Person) -> QuerySet[Command]:
         Command.objects.filter(organization__in=organizations_for(person))
         .select_related("organization__tenant", "mailbox", "device", "run")
         .order_by("-planned_at", "-pk")
+    )
+
+
+def overrides_for(person: Person) -> QuerySet[AccessOverride]:
+    """Administrators' own decisions, ended ones too, of the organizations a person may see, newest first."""
+    return (
+        AccessOverride.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant", "mailbox")
+        .order_by("-made_at", "-pk")
     )

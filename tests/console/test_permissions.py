@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import zlib
+
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
@@ -9,9 +12,11 @@ from django.http import Http404
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
+from connectors.actors import SETUP
 from console.accounts.models import Role
 from console.accounts.permissions import ALLOWED, Action, actions_in, require
-from sync.models import PolicyVersion
+from console.accounts.tokens import token_make
+from sync.models import CsvImport, PolicyVersion
 from tests.console.conftest import Scene
 from tests.factories import DeviceFactory, MembershipFactory, RunFactory, TenantFactory, UserFactory
 
@@ -104,7 +109,16 @@ TENANT_ADDRESSES = {
     "api_tokens": ("get", Role.ADMINISTRATOR),
     "api_token_revoke": ("post", Role.ADMINISTRATOR),
 }
-OWN_ADDRESSES = {"home", "tenants", "connectors", "devices", "policies", "sources", "account_change_password", "account_logout"}
+OWN_ADDRESSES = {
+    "home",
+    "tenants",
+    "connectors",
+    "devices",
+    "policies",
+    "sources",
+    "account_change_password",
+    "account_logout",
+}
 OPEN_ADDRESSES = {"language", "account_login", "account_inactive", "account_signup"}
 BODY = {
     "kind": "fullSync", "is_enabled": "on", "quick_sync_minutes": "60", "full_sync_time": "03:00", "which": "included",
@@ -195,6 +209,8 @@ def test_a_part_of_a_page_that_lost_its_session_loads_the_whole_page(scene: Scen
     assert answer.content == b""
 
 
-@pytest.mark.parametrize("name", ["connector_sync", "run_cancel", "notification_test", "notification_account_test", "source_read"])
+@pytest.mark.parametrize(
+    "name", ["connector_sync", "run_cancel", "notification_test", "notification_account_test", "source_read"]
+)
 def test_actions_take_no_get(scene: Scene, name: str) -> None:
     assert scene.client("administrator").get(_address(name, scene)).status_code == 405
