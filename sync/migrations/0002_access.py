@@ -628,4 +628,24 @@ class Migration(migrations.Migration):
             model_name='mailboxcheck',
             index=models.Index(fields=['organization', 'first_wanted_at'], name='check_order'),
         ),
+        migrations.CreateModel(
+            name='MailboxPolicy',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('guid', models.UUIDField(help_text="The AD object's Guid; what cmdlets are sent as Identity.")),
+                ('identity', models.TextField(blank=True, help_text='As Exchange wrote it; what a mailbox names its policy by.')),
+                ('distinguished_name', models.TextField(blank=True)),
+                ('name', models.CharField(max_length=255)),
+                ('is_default', models.BooleanField(default=False, help_text='What mailboxes without a policy of their own have.')),
+                ('settings', models.JSONField(blank=True, default=dict)),
+                ('when_changed', models.DateTimeField(blank=True, help_text='As Exchange says.', null=True)),
+                ('read_at', models.DateTimeField(help_text='When it was last read from Exchange.')),
+                ('gone_at', models.DateTimeField(blank=True, null=True)),
+                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='mailbox_policies', to='connectors.exchangeorganization')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('organization', 'guid'), name='mailbox_policy_once_an_organization')],
+            },
+        ),
     ]

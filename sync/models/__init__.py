@@ -3,7 +3,7 @@
 from sync.models.access import AccessOverride, DeviceAccess, DeviceLink, EntryChoice, MailboxCheck, PolicyVersion
 from sync.models.devices import DeviceStatistics, MobileDevice
 from sync.models.journal import Approval, Command, DeviceEvent, Drift, HeldDenial, LedgerEntry, OrganizationLedger
-from sync.models.mailboxes import Mailbox
+from sync.models.mailboxes import Mailbox, MailboxPolicy
 from sync.models.notifications import Notification
 from sync.models.records import (
     CsvImport,
@@ -34,6 +34,7 @@ __all__ = [
     "LedgerEntry",
     "Mailbox",
     "MailboxCheck",
+    "MailboxPolicy",
     "ManagedDevice",
     "MobileDevice",
     "Notification",

@@ -1,4 +1,4 @@
-"""Mailboxes as Exchange knows them, with their two personal lists."""
+"""Mailboxes as Exchange knows them, with their two personal lists; and the policies that their phones are given."""
 
 from __future__ import annotations
 
@@ -56,3 +56,36 @@ class Mailbox(models.Model):
 
     def __str__(self) -> str:
         return self.primary_smtp or self.identity
+
+
+class MailboxPolicy(models.Model):
+    """One ActiveSync mailbox policy as last read: what Exchange has phones do (a PIN, above all).
+
+    settings: by the neutral names of connectors.exchange.policies, those that this version showed: flags as booleans,
+    numbers, lists of text, all else as Exchange wrote it. Who has which is told by Mailbox.mailbox_policy.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(
+        "connectors.ExchangeOrganization",
+        on_delete=models.CASCADE,
+        related_name="mailbox_policies",
+        db_index=False,  # the constraint's index begins with it
+    )
+    guid = models.UUIDField(help_text="The AD object's Guid; what cmdlets are sent as Identity.")
+    identity = models.TextField(blank=True, help_text="As Exchange wrote it; what a mailbox names its policy by.")
+    distinguished_name = models.TextField(blank=True)
+    name = models.CharField(max_length=255)
+    is_default = models.BooleanField(default=False, help_text="What mailboxes without a policy of their own have.")
+    settings = models.JSONField(default=dict, blank=True)
+    when_changed = models.DateTimeField(null=True, blank=True, help_text="As Exchange says.")
+    read_at = models.DateTimeField(help_text="When it was last read from Exchange.")
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "guid"], name="mailbox_policy_once_an_organization")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
