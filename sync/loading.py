@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from connectors.models import DeviceSource, ExchangeOrganization
 from sync import facts
@@ -155,28 +155,14 @@ def doubts_of(tenant_id: int, policy: TenantPolicyValues) -> tuple[str, ...]:
     return tuple(found)
 
 
-def mailbox_facts(row: Mailbox) -> facts.Mailbox:
-    return facts.Mailbox(
-        key=row.pk,
-        identity=str(row.guid),
-        sid=row.sid,
-        master_sid=row.master_sid,
-        immutable_id=base64.b64encode(row.guid.bytes_le).decode("ascii"),
-        domain=row.domain,
-        sam=row.sam,
-        primary_smtp=row.primary_smtp,
-        proxies=tuple(row.addresses),
-        upn=row.upn,
-        allowed=tuple(row.allowed),
-        blocked=tuple(row.blocked),
-        activesync_enabled=row.activesync_enabled,
-    )
-
-
 _DEVICE = (
     "pk", "owner_id", "mailbox_key", "device_id", "client_type", "device_type", "device_model", "device_os",
     "device_user_agent", "device_imei", "access_state", "access_state_reason", "access_control_rule",
     "first_sync_time", "when_changed", "statistics__last_attempt_at", "statistics__last_success_at",
+)  # fmt: skip
+_MAILBOX = (
+    "pk", "guid", "sid", "master_sid", "domain", "sam", "primary_smtp", "addresses", "upn", "allowed", "blocked",
+    "activesync_enabled",
 )  # fmt: skip
 _RECORD = (
     "pk", "user_source_id", "upn", "email", "eas_device_id", "serial", "imei", "manufacturer", "model", "os",
@@ -215,7 +201,9 @@ class _Reader:
     def mailboxes(self) -> dict[Key, facts.Mailbox]:
         rows = Mailbox.objects.filter(organization=self.organization, gone_at=None)
         return {
-            row.pk: mailbox_facts(row) for part in self._parts(rows, "pk") for row in part.iterator(chunk_size=2000)
+            values[0]: _mailbox(values)
+            for part in self._parts(rows, "pk")
+            for values in part.values_list(*_MAILBOX).iterator(chunk_size=5000)
         }
 
     def links(self) -> list[facts.Link]:
@@ -271,7 +259,8 @@ class _Reader:
         else:
             found = _rows_of(records, "eas_device_id_key", {id_key(device.device_id) for device in devices} - {""})
             found += _rows_of(records, "pk", {link.managed for link in links})
-            people = _people(users, _keys_of(mailboxes, found), {row[1] for row in found} - {""})
+            named = _keys_of(mailboxes, found)
+            people = _people(self.organization.tenant_id, named, {row[1] for row in found} - {""})
             found += self._own_records(records, people)
             found = list({row[0]: row for row in found}.values())
         included, excluded = self._members(people)
@@ -337,17 +326,17 @@ def _keys_of(mailboxes: Iterable[facts.Mailbox], records: Iterable[tuple[Any, ..
     return texts
 
 
-def _people(users: QuerySet[Any], texts: Texts, source_ids: Collection[str]) -> list[tuple[Any, ...]]:
-    found: dict[int, tuple[Any, ...]] = {}
-
-    def add(condition: Q) -> None:
-        found.update({row[0]: row for row in users.filter(condition).values_list(*_USER)})
-
+def _people(tenant_id: int, texts: Texts, source_ids: Collection[str]) -> list[tuple[Any, ...]]:
+    pks: set[int] = set()
     for kind, some_texts in texts.items():
         for part in blocks(some_texts - {""}):
-            add(Q(pk__in=UserKeyText.objects.filter(kind=kind, text__in=part, user__in=users).values("user")))
-    for part in blocks(source_ids):
-        add(Q(source_id__in=part))
+            rows = UserKeyText.objects.filter(tenant_id=tenant_id, kind=kind, text__in=part)
+            pks.update(rows.values_list("user_id", flat=True))
+    users = _users(tenant_id)
+    found: dict[int, tuple[Any, ...]] = {}
+    for name, values in (("pk", pks), ("source_id", source_ids)):
+        for chosen in blocks(values):
+            found.update({row[0]: row for row in users.filter(**{f"{name}__in": chosen}).values_list(*_USER)})
     return list(found.values())
 
 
@@ -370,6 +359,25 @@ def _device(values: tuple[Any, ...]) -> facts.EasDevice:
         first_seen=first_seen,
         last_seen=last_attempt or when_changed,
         last_success=last_success,
+    )
+
+
+def _mailbox(values: tuple[Any, ...]) -> facts.Mailbox:
+    pk, guid, sid, master_sid, domain, sam, primary_smtp, addresses, upn, allowed, blocked, activesync_enabled = values
+    return facts.Mailbox(
+        key=pk,
+        identity=str(guid),
+        sid=sid,
+        master_sid=master_sid,
+        immutable_id=base64.b64encode(guid.bytes_le).decode("ascii"),
+        domain=domain,
+        sam=sam,
+        primary_smtp=primary_smtp,
+        proxies=tuple(addresses),
+        upn=upn,
+        allowed=tuple(allowed),
+        blocked=tuple(blocked),
+        activesync_enabled=activesync_enabled,
     )
 
 

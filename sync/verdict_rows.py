@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from sync.blocks import blocks
 from sync.facts import Key
@@ -144,18 +144,18 @@ def _params(change: _Change) -> dict[str, object]:
 
 def _persons_record(loaded: Loaded, guard: Callable[[], AbstractContextManager[object]]) -> None:
     """Whose each mailbox is, where that differs from what is kept."""
-    persons: dict[int, object] = {}
+    persons: dict[int, int | None] = {}
     for device in loaded.world.devices:
         if device.mailbox in loaded.world.mailboxes:
             person = loaded.world.matches[device.key].person
             # A link tells whose a mailbox without a person is: any phone's word counts then.
-            persons[int(device.mailbox)] = (person.key if person else None) or persons.get(int(device.mailbox))
+            persons[int(device.mailbox)] = int(person.key) if person else persons.get(int(device.mailbox))
+    moved: list[tuple[int | None, int]] = []
     for chosen in blocks(persons):
-        by_person: dict[object, list[int]] = {}
-        for pk, known in Mailbox.objects.filter(pk__in=chosen).values_list("pk", "person_id"):
-            if known != persons[pk]:
-                by_person.setdefault(persons[pk], []).append(pk)
-        rows = [Mailbox(pk=pk, person_id=person) for person, pks in by_person.items() for pk in pks]
-        if rows:
-            with guard():
-                Mailbox.objects.bulk_update(rows, ["person"])
+        known = Mailbox.objects.filter(pk__in=chosen).values_list("pk", "person_id")
+        moved += [(persons[pk], pk) for pk, person in known if person != persons[pk]]
+    quote = connection.ops.quote_name
+    statement = f"UPDATE {quote(Mailbox._meta.db_table)} SET person_id = %s WHERE id = %s"  # noqa: S608 - our own names
+    for part in blocks(moved, 1000):
+        with guard(), connection.cursor() as cursor:
+            cursor.executemany(statement, part)
