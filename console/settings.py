@@ -193,6 +193,11 @@ CELERY_BEAT_SCHEDULE = {
     "read-records": {"task": "sync.read_records_due", "schedule": 600.0, "options": {"expires": 550, **_PROMPT}},
     "recover-commands": {"task": "sync.recover_commands", "schedule": 10.0, "options": {"expires": 9, **_PROMPT}},
     "due-checks": {"task": "sync.dispatch_checks", "schedule": 10.0, "options": {"expires": 9, **_PROMPT}},
+    "due-notifications": {
+        "task": "sync.dispatch_notifications",
+        "schedule": 10.0,
+        "options": {"expires": 9, **_PROMPT},
+    },
     "deadlines": {"task": "sync.deadlines", "schedule": 60.0, "options": {"expires": 50, **_PROMPT}},
     "pending-wipes": {"task": "sync.pending_wipes", "schedule": 180.0, "options": {"expires": 150, **_PROMPT}},
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from sync.models import Notification
+from sync.notify_queue import are_under_way
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,5 @@ def noted(organization_id: int, run_id: int | None, denied: tuple[Denied, ...]) 
 
 
 def mails_are_under_way(devices: Collection[int]) -> bool:
-    """Whether a mail to one of these is still to be sent, or being sent."""
-    waiting = (Notification.State.QUEUED, Notification.State.SENDING)
-    return Notification.objects.filter(device__in=devices, state__in=waiting).exists()
+    """Whether a mail to one of these is being sent, or about to be. One that failed and waits keeps nobody waiting."""
+    return are_under_way(devices)

@@ -28,6 +28,7 @@ COMMAND_TASK = "sync.command"
 STATISTICS_TASK = "sync.statistics"
 WIPES_TASK = "sync.read_wipes"
 RECORDS_TASK = "sync.read_records"
+NOTIFY_TASK = "sync.notify"
 # A page that presses the button waits for this: one more try, then the recovery tick does it.
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
 UNREACHABLE = "queue_unreachable"
@@ -67,6 +68,13 @@ def records_dispatch(tenant_id: int) -> None:
     """Have a tenant's Graph read now, wherever a worker is free: Graph is reached from every site alike."""
     queue = settings.CELERY_TASK_DEFAULT_QUEUE
     transaction.on_commit(partial(_send_prompt, RECORDS_TASK, (tenant_id,), queue))
+
+
+def notify_dispatch(organization_id: int) -> None:
+    """Have an organization's queued mails sent, from where its Exchange is."""
+    connector = Connector.objects.filter(organization=organization_id).first()
+    if connector is not None:
+        _tell(connector, NOTIFY_TASK, organization_id)
 
 
 def wipes_dispatch(connector: Connector) -> None:

@@ -30,6 +30,7 @@ from sync.facts import ExchangeSettings, Key, Level, OrganizationPolicy, State
 from sync.lease import Lease
 from sync.loading import Loaded, world_load
 from sync.models import OrganizationLedger, SyncRun
+from sync.notify_kept_out import kept_out_note
 from sync.observe import phase_begin
 from sync.plan import plan
 from sync.rulebook import settings_to_json
@@ -77,6 +78,8 @@ def enforce(wanted: Enforcement) -> None:
         # A dry run asks nobody for anything.
         approval = None if wanted.is_dry else hold(loaded, verdicts, judged, run=wanted.run)
     _judged_tell(wanted, loaded, verdicts, judged, is_waiting=approval is not None)
+    if not wanted.is_dry and not wanted.distrust:
+        kept_out_note(loaded, verdicts, run=wanted.run, guard=lease.guard)
     _act(wanted, loaded, judged, is_as_planned=is_as_planned)
     if wanted.settings and not wanted.is_dry:
         _settings_enforced(whole)

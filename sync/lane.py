@@ -49,6 +49,7 @@ from sync.lease import LaneLease, LeaseLostError, lane_claim
 from sync.loading import is_enforcing, world_load
 from sync.mailboxes import mailboxes_refresh
 from sync.models import Mailbox, MailboxCheck
+from sync.notify_kept_out import kept_out_note
 from sync.plan import plan
 from sync.verdict_rows import verdicts_record
 
@@ -185,6 +186,8 @@ class _Lane:
         judged = judge(loaded, verdicts, plan(loaded.world, verdicts))
         with self.lease.guard():
             hold(loaded, verdicts, judged, run=None)
+        if not self._is_observing():
+            kept_out_note(loaded, verdicts, run=None, guard=self.lease.guard)
         wanted = tuple({int(one.mailbox): None for one in judged.go if isinstance(one, SetMailboxEntries)})
         if not wanted:
             return Report()
@@ -198,6 +201,9 @@ class _Lane:
             open_sessions=self.open_sessions,
             carry=inline(client) if len(wanted) <= INLINE else parallel,
         )
+
+    def _is_observing(self) -> bool:
+        return Connector.objects.filter(pk=self.connector.pk, is_observe_only=True).exists()
 
 
 def inline(client: ExchangeClient) -> act.Carry:

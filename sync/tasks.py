@@ -14,6 +14,7 @@ from sync.deadlines import deadlines_look
 from sync.destructive import command_send, commands_offer
 from sync.dispatch import records_dispatch
 from sync.lane import checks_do
+from sync.notify_send import notifications_dispatch_due, notifications_send
 from sync.recover import runs_recover
 from sync.runs import run_execute
 from sync.schedule import syncs_dispatch_due
@@ -108,6 +109,18 @@ def pending_wipes(**_future: object) -> None:
 def read_wipes(connector_id: int, **_future: object) -> None:
     """Read how a connector's pending wipes stand."""
     pending_wipes_read(connector_id)
+
+
+@shared_task(name="sync.notify", time_limit=3600)
+def notify(organization_id: int, **_future: object) -> None:
+    """Send an organization's queued mails. A repeated delivery finds none due, or another worker at it."""
+    notifications_send(organization_id)
+
+
+@shared_task(name="sync.dispatch_notifications", soft_time_limit=60, time_limit=90)
+def dispatch_notifications(**_future: object) -> None:
+    """Every ten seconds: mails that are due and that nobody sends."""
+    notifications_dispatch_due()
 
 
 @shared_task(name="sync.deadlines", soft_time_limit=60, time_limit=90)

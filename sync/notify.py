@@ -1,0 +1,197 @@
+"""Telling people that their phone is kept out: who is to be told of which denial, written down with the denial itself.
+
+One row a denial, in the transaction that records it; sending is notify_send.py's. About the same phone nobody is told
+again within the days that the policy says. Decides nothing about access, and is never in its way: where people are not
+told, nothing is written at all.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from connectors.actors import Actor
+from connectors.mail.client import new_message_id
+from connectors.models import NotificationAccount
+from sync.blocks import blocks
+from sync.denials import Denied
+from sync.dispatch import notify_dispatch
+from sync.events import storable
+from sync.facts import State as AccessState
+from sync.mail_template import known_language
+from sync.models import DeviceEvent, MobileDevice, Notification
+from sync.notify_queue import ACTOR_NAME, NO_ADDRESS, REPEATED
+from sync.policy import NotificationValues
+from sync.policy_rows import organization_policy
+
+State = Notification.State
+_TOLD = (*Notification.OPEN, State.SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """How an organization tells its people."""
+
+    organization_id: int
+    run_id: int | None
+    values: NotificationValues
+    sender: str
+
+    @property
+    def repeats_before(self) -> datetime.datetime:
+        return timezone.now() - datetime.timedelta(days=self.values.repeat_days)
+
+
+def denials_noted(organization_id: int, run_id: int | None, denied: tuple[Denied, ...]) -> None:
+    """Queue a mail about each denial that nobody was told of. To be called in the transaction that records them."""
+    values = organization_policy(organization_id).notification
+    if not values.enabled:
+        return
+    account = NotificationAccount.objects.filter(organization=organization_id).first()
+    if account is None or account.channel == NotificationAccount.Channel.NONE:
+        return
+    telling = _Telling(organization_id, run_id, values, account.sender)
+    queued = 0
+    for chosen in blocks(denied):
+        queued += _write(telling, list(_rows(telling, chosen)))
+    if queued:
+        notify_dispatch(organization_id)
+
+
+def _rows(telling: _Telling, denied: Sequence[Denied]) -> Iterator[Notification]:
+    devices = MobileDevice.objects.select_related("owner__person").in_bulk([one.device for one in denied])
+    numbers = _numbers(devices)
+    told = _told(telling, devices.values())
+    for one in denied:
+        device = devices.get(one.device)
+        number = numbers.get(one.device)
+        if device is None or number is None:
+            continue
+        recipient = _address(device)
+        because = "" if recipient else NO_ADDRESS
+        if (device.owner_id, device.device_id_key) in told:
+            because = REPEATED
+        yield Notification(
+            public_id=uuid.uuid4(),
+            organization_id=telling.organization_id,
+            device_id=device.pk,
+            run_id=telling.run_id,
+            denial=f"{device.pk}:{number}",
+            recipient=recipient,
+            language=_language(device, telling.values),
+            reason=one.reason[:32],
+            message_id=new_message_id(telling.sender),
+            state=State.SUPPRESSED if because else State.QUEUED,
+            suppressed_because=because,
+            made_at=Now(),
+            finished_at=Now() if because else None,
+        )
+
+
+def _numbers(devices: Mapping[int, MobileDevice]) -> dict[int, int]:
+    """Which denial of each phone this is. Without those whose present one was noted already: a phone is denied until
+    its verdict lets it in."""
+    last: dict[int, Notification] = {}
+    for row in Notification.objects.filter(device__in=devices).order_by("pk"):
+        last[row.device_id] = row
+    since = {pk: row.made_at for pk, row in last.items()}
+    let_in: set[int] = set()
+    if since:
+        events = DeviceEvent.objects.filter(
+            device__in=since, code="verdict", params__state=AccessState.ALLOWED.value, at__gte=min(since.values())
+        )
+        let_in = {pk for pk, at in events.values_list("device_id", "at") if at >= since[pk]}
+    return {
+        pk: int(last[pk].denial.rpartition(":")[2]) + 1 if pk in last else 1
+        for pk in devices
+        if pk not in last or pk in let_in
+    }
+
+
+def _told(telling: _Telling, devices: Iterable[MobileDevice]) -> set[tuple[int | None, str]]:
+    """Whom we told of which phone lately, or are about to: (mailbox, id). A phone whose partnership was removed and
+    made anew is the same one."""
+    owners = {device.owner_id for device in devices if device.owner_id is not None}
+    rows = Notification.objects.filter(
+        Q(made_at__gte=telling.repeats_before) | Q(finished_at__gte=telling.repeats_before),
+        device__owner__in=owners,
+        state__in=_TOLD,
+    )
+    return set(rows.values_list("device__owner_id", "device__device_id_key"))
+
+
+def _address(device: MobileDevice) -> str:
+    """Where the person is told; "" where there is none."""
+    address = device.owner.primary_smtp.strip() if device.owner is not None else ""
+    try:
+        validate_email(address)
+    except ValidationError:
+        return ""
+    return address
+
+
+def _language(device: MobileDevice, values: NotificationValues) -> str:
+    """The person's, as the directory has it; else the organization's."""
+    person = device.owner.person if device.owner is not None else None
+    return known_language(person.preferred_language if person and person.preferred_language else values.language)
+
+
+def _write(telling: _Telling, rows: Sequence[Notification]) -> int:
+    """Returns how many are to be sent. Of two orders that note one denial, the first counts."""
+    Notification.objects.bulk_create(rows, batch_size=200, ignore_conflicts=True)
+    queued = {row.public_id for row in rows if row.state == State.QUEUED}
+    made = Notification.objects.filter(public_id__in=queued) if queued else Notification.objects.none()
+    DeviceEvent.objects.bulk_create(
+        (
+            DeviceEvent(
+                device_id=row.device_id,
+                at=Now(),
+                code="notificationQueued",
+                params=storable({"language": row.language, "reason": row.reason}),
+                actor_name=ACTOR_NAME,
+                run_id=telling.run_id,
+            )
+            for row in made
+        ),
+        batch_size=200,
+    )
+    return len(made)
+
+
+# --- by a person ----------------------------------------------------------------------------------------------------
+
+
+def can_be_retried() -> Q:
+    """What a person may have tried again: what failed, and what nobody can tell of any more."""
+    return Q(state=State.FAILED) | Q(state=State.UNKNOWN, finished_at__isnull=False)
+
+
+@transaction.atomic
+def notification_retry(*, notification: Notification, actor: Actor) -> None:
+    """Have a mail tried again, from the start. One that may have left is looked for first, where that can be done.
+    Raises ValidationError when there is nothing to be tried again."""
+    ended = Notification.objects.filter(can_be_retried(), pk=notification.pk)
+    values: dict[str, Any] = {"attempts": 0, "next_attempt_at": None, "finished_at": None, "error_params": {}}
+    # An unknown one stays unknown until it was looked for.
+    if not ended.update(**values):
+        raise ValidationError(_("This mail is not to be tried again: it was sent, or is on its way."), code="not_ended")
+    Notification.objects.filter(pk=notification.pk, state=State.FAILED).update(state=State.QUEUED)
+    DeviceEvent.objects.create(
+        device_id=notification.device_id,
+        at=Now(),
+        code="notificationQueued",
+        params={"language": notification.language, "reason": notification.reason, "again": True},
+        actor_name=actor.name[:200],
+    )
+    notify_dispatch(notification.organization_id)
