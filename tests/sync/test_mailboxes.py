@@ -166,7 +166,8 @@ class TestStore:
     """What was read later is not overwritten by what was read before it."""
 
     def _box(self, connector: Connector, **values: object) -> Mailbox:
-        made: Mailbox = MailboxFactory(organization=connector.organization, guid=mailbox(0).guid, **values)
+        usual = {"guid": mailbox(0).guid, "read_at": NOW - datetime.timedelta(minutes=1)}
+        made: Mailbox = MailboxFactory(organization=connector.organization, **{**usual, **values})
         return made
 
     def test_of_two_readings_the_later_counts(self, connector: Connector) -> None:
