@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from bench import sync
+from bench import access, sync
 
-SECTIONS: dict[str, Callable[[], None]] = {"sync": sync.main}
+SECTIONS: dict[str, Callable[[], None]] = {"sync": sync.main, "access": access.main}
 
 
 def main() -> None:
