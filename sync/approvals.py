@@ -26,7 +26,7 @@ from connectors.actors import Actor
 from connectors.models import Connector
 from sync.blocks import blocks
 from sync.commands import Command as Planned
-from sync.commands import SetMailboxEntries
+from sync.commands import SetMailboxEntries, SettingsCommand
 from sync.deeds import deed_of_plan
 from sync.events import storable
 from sync.facts import Key, Partnership
@@ -62,7 +62,7 @@ class Judged:
     doubted: int = 0
 
     @property
-    def settings(self) -> tuple[Planned, ...]:
+    def settings(self) -> tuple[SettingsCommand, ...]:
         """The settings and rules among what may be done."""
         return tuple(command for command in self.go if not isinstance(command, SetMailboxEntries))
 
@@ -158,7 +158,7 @@ def _answers(loaded: Loaded, words: Mapping[Key, Word]) -> dict[int, bool]:
     for device, access, reason, rule, is_approved, decided_at in rows.values_list(
         "device_id", "access", "reason", "rule", "is_approved", "approval__decided_at"
     ).iterator(chunk_size=2000):
-        if words.get(device) == (access, reason, rule):
+        if decided_at is not None and words.get(device) == (access, reason, rule):
             found[device] = (bool(is_approved), decided_at)
     since: dict[int, datetime.datetime] = {}
     for part in blocks(found):

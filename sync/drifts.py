@@ -100,7 +100,8 @@ def drift_end(
 ) -> int:
     """End open drift because something was done about it: adopted, overridden, enforced. mailbox_id None: that of
     settings and rules. kinds: () is any. Returns how many."""
-    rows = Drift.objects.filter(organization_id=organization_id, mailbox_id=mailbox_id, ended_at=None)
+    rows = Drift.objects.filter(organization_id=organization_id, ended_at=None)
+    rows = rows.filter(mailbox=None) if mailbox_id is None else rows.filter(mailbox_id=mailbox_id)
     if kinds:
         rows = rows.filter(kind__in=kinds)
     if device_id_key:
@@ -141,13 +142,17 @@ def ledger_settle(loaded: Loaded) -> int:
 @transaction.atomic
 def _forget(organization_id: int, mailbox: int, entries: list[tuple[str, str]], now: datetime.datetime) -> int:
     # Locked as whoever plans a command for it locks it: no entry is noted between the question and the answer.
-    Mailbox.objects.select_for_update().filter(pk=mailbox).first()
+    current = Mailbox.objects.select_for_update().filter(pk=mailbox).first()
     rows = Command.objects.filter(organization_id=organization_id, mailbox_id=mailbox, state__in=Command.OPEN)
     if rows.exists():
         return 0
+    # A command that ended since the world was loaded has brought it.
+    lists = {"allowed": current.allowed, "blocked": current.blocked} if current else {}
+    listed_now = {(name, id_key(device_id)) for name, ids in lists.items() for device_id in ids}
     return sum(
         LedgerEntry.objects.filter(mailbox=mailbox, listed=listed, device_id_key=key, made_at__lt=now).delete()[0]
         for listed, key in entries
+        if (listed, key) not in listed_now
     )
 
 
@@ -170,11 +175,13 @@ def _is_kept(loaded: Loaded, one: pure.Drift) -> bool:
 
 def _busy(loaded: Loaded) -> set[int | None]:
     rows = Command.objects.filter(organization=loaded.organization, state__in=Command.OPEN)
-    return set(rows.values_list("mailbox_id", flat=True))
+    read_since = Mailbox.objects.filter(organization=loaded.organization, read_at__gt=loaded.world.now)
+    return {*rows.values_list("mailbox_id", flat=True), *read_since.values_list("pk", flat=True)}
 
 
 def _is_coming(one: pure.Drift, busy: set[int | None]) -> bool:
-    """An entry is noted as ours before it is sent: while a command is under way it may not be there yet."""
+    """An entry is noted as ours before it is sent: while a command is under way it may not be there yet, and one that
+    ended since the world was loaded may have brought it."""
     return one.kind is DriftKind.ENTRY_VANISHED and one.mailbox in busy
 
 

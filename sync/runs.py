@@ -144,18 +144,9 @@ class _Walk:
 
     def _once(self) -> None:
         phase_begin(self.lease, SyncRun.Phase.CONNECTING)
-        are_settings_read = False
         with self._session(self._on_event) as client:
             self._connected(client)
-            of = {"client": client, "connector": self.connector, "lease": self.lease}
-            match self.run.kind:
-                case SyncRun.Kind.FULL:
-                    are_settings_read = organization_observe(**of)
-                    full_observe(**of, counts=self.counts)
-                case SyncRun.Kind.APPLY:
-                    are_settings_read = settings_reread(**of)
-                case _:
-                    quick_observe(**of, counts=self.counts)
+            are_settings_read = self._observe(client)
         SecondHalf(
             run=self.run,
             lease=self.lease,
@@ -166,6 +157,18 @@ class _Walk:
             open_sessions=self.open_sessions,
             read_records=self.read_records,
         ).do()
+
+    def _observe(self, client: ExchangeClient) -> bool:
+        """Read what this kind of run reads first. Whether settings and rules were."""
+        connector, lease = self.connector, self.lease
+        if self.run.kind == SyncRun.Kind.APPLY:
+            return settings_reread(client=client, connector=connector, lease=lease)
+        if self.run.kind == SyncRun.Kind.QUICK:
+            quick_observe(client=client, connector=connector, lease=lease, counts=self.counts)
+            return False
+        are_read = organization_observe(client=client, connector=connector, lease=lease)
+        full_observe(client=client, connector=connector, lease=lease, counts=self.counts)
+        return are_read
 
     @contextmanager
     def _session(self, on_event: Callable[[str, dict[str, object]], None]) -> Iterator[ExchangeClient]:

@@ -108,13 +108,13 @@ class SecondHalf:
 
     def _mailboxes(self, organization: ExchangeOrganization, concerned: frozenset[int]) -> frozenset[int] | None:
         """Read the mailboxes that matter. Whose access is to be looked at then; None: everybody's."""
-        match self.run.kind:
-            case SyncRun.Kind.FULL:
-                return self._all(organization)
-            case SyncRun.Kind.APPLY:
-                return self._all(organization) if not self._are_known(organization) else self._of_new(organization)
-            case _:
-                return self._changed(organization, concerned)
+        if self.run.kind == SyncRun.Kind.QUICK and self._are_known(organization) and self.connector.synced_until:
+            return self._changed(organization, concerned, self.connector.synced_until - MARGIN)
+        if self.run.kind == SyncRun.Kind.APPLY and self._are_known(organization):
+            self._of_new(organization)
+        else:
+            self._all(organization)
+        return None
 
     def _are_known(self, organization: ExchangeOrganization) -> bool:
         return Mailbox.objects.filter(organization=organization).exists()
@@ -144,13 +144,11 @@ class SecondHalf:
         self.lease.note("mailboxes_read", mailboxes=len(found))
         return found
 
-    def _changed(self, organization: ExchangeOrganization, concerned: frozenset[int]) -> frozenset[int] | None:
+    def _changed(
+        self, organization: ExchangeOrganization, concerned: frozenset[int], since: datetime.datetime
+    ) -> frozenset[int]:
         """Those of devices that came or changed, of records that changed, and of commands that came to nothing, since
         the last run that succeeded began: a run that failed in between leaves its work to this one."""
-        since = self.connector.synced_until
-        if since is None or not self._are_known(organization):
-            return self._all(organization)
-        since -= MARGIN
         devices = self._present(organization).filter(Q(changed_at__gte=since) | Q(access=None))
         unfinished = Command.objects.filter(
             organization=organization,

@@ -18,7 +18,7 @@ import re
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,6 +53,7 @@ from tests.connectors.factories import E2019, ORGANIZATION_RECORD, SETTINGS_RECO
 
 EPOCH = datetime.datetime(2026, 3, 1, 8, 0, tzinfo=datetime.UTC)
 SERVER = "ex01.contoso.com"
+FAMILY = cmdlets.Family.MOBILE
 _GUID = re.compile(r"Guid -eq '([0-9a-f-]{36})'")
 _NAME = re.compile(r"DistinguishedName -eq '((?:[^']|'')*)'")
 _CLAUSE = re.compile(r"(\w+) -(eq|gt) '((?:[^']|'')*)'")
@@ -493,6 +494,99 @@ class FakeSession:
         if self._should_stop():
             raise CanceledError
         self.exchange.pass_by(place)
+
+    def mailbox_policy_create(
+        self, name: str, settings: Mapping[str, Any], *, is_default: bool = False, domain_controller: str = ""
+    ) -> MailboxPolicyRecord:
+        made = MailboxPolicyRecord(
+            identity=name,
+            name=name,
+            guid=uuid.uuid5(uuid.NAMESPACE_URL, name),
+            distinguished_name=f"CN={name},CN=Mobile Mailbox Policies,DC=contoso,DC=com",
+            is_default=is_default,
+            settings=dict(settings),
+            when_changed=EPOCH,
+        )
+        with self._writing(cmdlets.new_mailbox_policy(FAMILY, name, settings, is_default=is_default)):
+            if name in self.exchange.policies:
+                raise AlreadyExistsError("there is such a policy")
+            self._default_move(is_default)
+            self.exchange.policies[name] = made
+        return made
+
+    def mailbox_policy_set(
+        self,
+        identity: cmdlets.Identity,
+        settings: Mapping[str, Any],
+        *,
+        name: str = "",
+        make_default: bool = False,
+        domain_controller: str = "",
+    ) -> None:
+        command = cmdlets.set_mailbox_policy(FAMILY, identity, settings, name=name, make_default=make_default)
+        with self._writing(command):
+            held = self._policy(identity)
+            self._default_move(make_default)
+            del self.exchange.policies[held.name]
+            self.exchange.policies[name or held.name] = replace(
+                held,
+                name=name or held.name,
+                is_default=make_default or held.is_default,
+                settings={**held.settings, **settings},
+            )
+
+    def mailbox_policy_remove(
+        self, identity: cmdlets.Identity, *, force: bool = False, domain_controller: str = ""
+    ) -> None:
+        with self._writing(cmdlets.remove_mailbox_policy(FAMILY, identity, force=force)):
+            del self.exchange.policies[self._policy(identity).name]
+
+    def mailbox_policy_assign(
+        self, mailbox: cmdlets.Identity, policy: cmdlets.Identity | None, *, domain_controller: str = ""
+    ) -> None:
+        with self._writing(cmdlets.assign_mailbox_policy(mailbox, policy)):
+            box = self._box(mailbox)
+            self.exchange.mailboxes[box.guid] = replace(
+                box, active_sync_mailbox_policy=str(policy or ""), is_policy_defaulted=policy is None
+            )
+
+    def _policy(self, identity: str) -> MailboxPolicyRecord:
+        for policy in self.exchange.policies.values():
+            if identity in (policy.identity, policy.name, str(policy.guid)):
+                return policy
+        raise NotFoundError(f"no policy {identity}")
+
+    def _default_move(self, is_moved: bool) -> None:
+        if is_moved:
+            others = self.exchange.policies.items()
+            self.exchange.policies = {name: replace(policy, is_default=False) for name, policy in others}
+
+    def device_wipe(
+        self,
+        identity: cmdlets.Identity,
+        *,
+        account_only: bool = False,
+        notify: tuple[str, ...] = (),
+        domain_controller: str = "",
+    ) -> None:
+        with self._writing(cmdlets.clear_mobile_device(FAMILY, identity, account_only=account_only, notify=notify)):
+            self._wiped(self.device(identity), EPOCH, account_only=account_only)
+
+    def device_wipe_cancel(self, identity: cmdlets.Identity, *, domain_controller: str = "") -> None:
+        with self._writing(cmdlets.clear_mobile_device(FAMILY, identity, cancel=True)):
+            self._wiped(self.device(identity), None, account_only=False)
+
+    def _wiped(self, record: MobileDeviceRecord, at: datetime.datetime | None, *, account_only: bool) -> None:
+        field = "account_only_wipe_requested_at" if account_only else "wipe_requested_at"
+        changes: dict[str, Any] = {field: at}
+        self.exchange.statistics = {
+            guid: tuple(replace(one, **changes) if one.device_id == record.device_id else one for one in statistics)
+            for guid, statistics in self.exchange.statistics.items()
+        }
+
+    def device_remove(self, identity: cmdlets.Identity, *, domain_controller: str = "") -> None:
+        with self._writing(cmdlets.remove_mobile_device(FAMILY, identity)):
+            del self.exchange.devices[self.device(identity).guid]
 
 
 def _changed(held: tuple[str, ...], add: tuple[str, ...], remove: tuple[str, ...]) -> tuple[str, ...]:
