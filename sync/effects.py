@@ -131,7 +131,8 @@ def denied_by(
     for command in settings:
         current = settings_after(current, command)
         judge = Judge(current.default_level, current.rules)
-        denied = tuple(device.key for device in left if judge.without_entries(device).level is not Level.ALLOW)
-        left = [device for device in left if device.key not in denied] if denied else left
-        found.append(replace(command, denies=denied))
+        denied = [device for device in left if judge.without_entries(device).level is not Level.ALLOW]
+        if denied:
+            left = [device for device in left if judge.without_entries(device).level is Level.ALLOW]
+        found.append(replace(command, denies=tuple(device.key for device in denied)))
     return tuple(found)
