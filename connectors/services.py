@@ -155,8 +155,10 @@ def schedule_change(
     full_sync_time: datetime.time,
     is_enabled: bool,
     actor: Actor,
+    parallel_commands: int | None = None,
 ) -> None:
     """Set when the connector syncs by itself: every so many minutes, and daily at a time of the tenant's time zone.
+    parallel_commands: how many commands are in flight at the same time; None leaves it.
 
     The next due times are forgotten; the scheduler reckons them anew. Raises ValidationError keyed by field.
     """
@@ -165,9 +167,23 @@ def schedule_change(
     connector.is_enabled = is_enabled
     connector.next_quick_sync_at = connector.next_full_sync_at = None
     fields = ["quick_sync_minutes", "full_sync_time", "is_enabled", "next_quick_sync_at", "next_full_sync_at"]
+    if parallel_commands is not None:
+        connector.parallel_commands = parallel_commands
+        fields.append("parallel_commands")
     connector.clean_fields(exclude={field.name for field in Connector._meta.fields} - set(fields))
     connector.save(update_fields=fields)
     logger.info("schedule of connector %s changed by %s", connector.public_id, actor.name)
+
+
+def connector_observe_only_set(*, connector: Connector, is_observe_only: bool, actor: Actor) -> bool:
+    """On: no command that changes Exchange is sent any more, from the next one on. False when it was so already."""
+    changed = Connector.objects.filter(pk=connector.pk).exclude(is_observe_only=is_observe_only)
+    if not changed.update(is_observe_only=is_observe_only):
+        return False
+    connector.is_observe_only = is_observe_only
+    word = "only observes" if is_observe_only else "sends commands"
+    logger.info("connector %s %s from now on, by %s", connector.public_id, word, actor.name)
+    return True
 
 
 # --- what runs report -------------------------------------------------------------------------------------------

@@ -127,18 +127,25 @@ def overrides_preview(
     return Done(tuple(chosen), tuple(left))
 
 
+def overrides_clear_preview(devices: Sequence[MobileDevice]) -> Done:
+    """Whose override would end, and who has none. Reads only."""
+    owned = [device for device in devices if device.owner_id is not None]
+    held = {_key(one) for one in _in_force(owned)}
+    chosen = tuple(device for device in owned if (device.owner_id, device.device_id_key) in held)
+    kept = {device.pk for device in chosen}
+    return Done(chosen, tuple(Left(device, "none") for device in devices if device.pk not in kept))
+
+
 def override_clear(*, devices: Sequence[MobileDevice], actor: Actor) -> Done:
     """The policy decides about these phones again. Safe to repeat."""
     with transaction.atomic():
-        owned = [device for device in devices if device.owner_id is not None]
-        held = {(one.mailbox_id, one.device_id_key) for one in _in_force(owned)}
-        chosen = [device for device in owned if (device.owner_id, device.device_id_key) in held]
+        _lock(devices)
+        done = overrides_clear_preview(devices)
         now = timezone.now()
-        _in_force(chosen).update(ended_at=now, ended_by_name=actor.name[:200])
-        _tell(chosen, "overrideEnded", {"because": "cleared"}, actor, now)
-        _look(chosen, "override")
-    kept = {device.pk for device in chosen}
-    return Done(tuple(chosen), tuple(Left(device, "none") for device in devices if device.pk not in kept))
+        _in_force(done.devices).update(ended_at=now, ended_by_name=actor.name[:200])
+        _tell(done.devices, "overrideEnded", {"because": "cleared"}, actor, now)
+        _look(done.devices, "override")
+    return done
 
 
 def overrides_end(*, overrides: Collection[AccessOverride], actor: Actor) -> int:

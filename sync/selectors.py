@@ -128,6 +128,12 @@ def approvals_for(person: Person) -> QuerySet[Approval]:
     )
 
 
+def approvals_pending(person: Person) -> QuerySet[Approval]:
+    """Those of them that wait, oldest first, each with its number of `devices`."""
+    rows = approvals_for(person).filter(state=Approval.State.WAITING)
+    return rows.annotate(devices=Count("denials")).order_by("made_at", "pk")
+
+
 def drifts_for(person: Person) -> QuerySet[Drift]:
     """Drift, ended too, of the organizations a person may see, newest first."""
     return (

@@ -5,6 +5,7 @@ Every action is a form that posts and leads back to a page; scripts only keep th
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
 
@@ -18,21 +19,26 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from connectors.models import Connector, ConnectorStatus
+from connectors.models import Connector, ConnectorStatus, ExchangeOrganization
 from connectors.selectors import connectors_for, tenants_for
-from connectors.services import schedule_change
+from connectors.services import connector_observe_only_set, schedule_change
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.forms import ScheduleForm
 from console.pages.standing import FAILED, standing, standings
 from console.pages.watch import watch
+from sync import access_words as words
+from sync.device_page import UNDECIDED
 from sync.dispatch import queue_of
-from sync.models import SyncRun
-from sync.selectors import devices_for, runs_for
+from sync.facts import State
+from sync.models import Command, SyncRun
+from sync.selectors import access_counts, approvals_pending, devices_for, runs_for
 from sync.services import SyncRequest, sync_request
 
 PAGE_SIZE = 50
 RUNS_SHOWN = 10
+FAILED_WITHIN = datetime.timedelta(hours=24)
+_STATES = (State.ALLOWED, State.QUARANTINED, State.BLOCKED)
 
 
 @require_safe
@@ -148,6 +154,25 @@ def _context(request: HttpRequest, found: Connector) -> dict[str, Any]:
         "device_total": sum(counts.values()),
         "queue": queue_of(found.site),
         "allowed": actions_in(request.user, organization.tenant),
+        "waiting": list(approvals_pending(request.user).filter(organization=organization)),
+        "access": _access(request, organization),
+    }
+
+
+def _access(request: HttpRequest, organization: ExchangeOrganization) -> dict[str, Any]:
+    """Verdicts by state, with their words, and what is under way or went wrong."""
+    counts = access_counts(request.user, organization)
+    since = timezone.now() - FAILED_WITHIN
+    failed = Command.objects.filter(organization=organization, state=Command.State.FAILED, finished_at__gte=since)
+    states = [(state.value, words.said(words.STATES, state), counts.states.get(state, 0)) for state in _STATES]
+    if undecided := counts.states.get("", 0):
+        states.append((UNDECIDED, _("Not decided"), undecided))
+    return {
+        "states": states,
+        "pending": counts.pending,
+        "failed": failed.count(),
+        "drifts": counts.drifts,
+        "alarms": counts.alarms,
     }
 
 
@@ -167,8 +192,15 @@ def sync(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     kind = request.POST.get("kind", "")
     if kind not in SyncRun.Kind.values:
         return HttpResponseBadRequest()
-    asked = sync_request(connector=found, kind=kind, trigger=SyncRun.Trigger.BUTTON, actor=actor_of(request.user))
-    messages.success(request, _said(asked, kind))
+    is_dry = request.POST.get("dry") == "1"
+    asked = sync_request(
+        connector=found,
+        kind=kind,
+        trigger=SyncRun.Trigger.BUTTON,
+        actor=actor_of(request.user),
+        is_dry_run=is_dry,
+    )
+    messages.success(request, _said_dry(asked) if is_dry else _said(asked, kind))
     return redirect("connector", public_id=public_id)
 
 
@@ -182,6 +214,28 @@ def _said(asked: SyncRequest, kind: str) -> str:
     if kind == SyncRun.Kind.FULL:
         return _("Full sync requested.")
     return _("Quick sync requested.")
+
+
+def _said_dry(asked: SyncRequest) -> str:
+    if asked.outcome == "joined":
+        return _("A dry run is under way already; no second one was started.")
+    if asked.outcome == "queued_after":
+        return _("A sync is under way; the dry run starts as soon as it has ended.")
+    return _("Dry run requested. Nothing in Exchange is changed; the run's page shows what would be sent.")
+
+
+@require_POST
+def observe(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """observe=on: no command that changes Exchange is sent any more; off: they are sent again."""
+    found = _connector(request, public_id)
+    require(request.user, Action.SCHEDULE, found.organization.tenant)
+    is_on = request.POST.get("observe", "") == "on"
+    connector_observe_only_set(connector=found, is_observe_only=is_on, actor=actor_of(request.user))
+    if is_on:
+        messages.success(request, _("The connector only observes from now on. What would be sent is shown."))
+    else:
+        messages.success(request, _("The connector sends commands again, beginning with the next run."))
+    return redirect("connector", public_id=public_id)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

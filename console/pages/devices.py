@@ -1,4 +1,4 @@
-"""The Exchange ActiveSync devices: the list with its filters, and a device's page. Both only show."""
+"""The Exchange ActiveSync devices: the list with its filters, and what is wanted beside what Exchange shows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from connectors.models import Connector
-from connectors.selectors import connectors_for, organizations_for
-from console.pages.device_words import CLIENT_TYPES, REASONS, STATES
+from connectors.selectors import organizations_for
+from console.accounts.permissions import Action, may_anywhere
+from console.pages.device_words import ATTENTIONS, CLIENT_TYPES, REASONS
 from console.templatetags.components import ACCESS_LOOK
-from sync.device_page import DEFAULT_SORT, SORTS, CursorError, DeviceFilters, device_page
-from sync.models import MobileDevice
-from sync.selectors import devices_for, runs_for
+from sync import access_words as words
+from sync.device_page import DEFAULT_SORT, SORTS, UNDECIDED, CursorError, DeviceFilters, device_page
+from sync.facts import State
+from sync.wishes import wishes
 
 PRESENCES = ("present", "gone", "all")
+_STATES = (State.ALLOWED, State.QUARANTINED, State.BLOCKED, State.UNKNOWN)
 
 
 @require_safe
@@ -37,8 +39,13 @@ def devices(request: HttpRequest) -> HttpResponse:
         messages.warning(request, _("That page of the list cannot be opened any more; this is the first one."))
         return redirect(_link(request, cursor=None))
     organizations = list(organizations_for(request.user).order_by("tenant__name", "name"))
+    waiting = wishes(page.devices)
     context = {
         "page": page,
+        "rows": [(device, waiting[device.pk]) for device in page.devices],
+        "can_select": may_anywhere(request.user, Action.RECHECK),
+        "can_decide": may_anywhere(request.user, Action.ACCESS),
+        "here": request.get_full_path(),
         "filters": filters,
         "sort": sort,
         "columns": _columns(request, sort),
@@ -47,6 +54,13 @@ def devices(request: HttpRequest) -> HttpResponse:
         "has_tenants": len({organization.tenant_id for organization in organizations}) > 1,
         "states": _choices([(value, look[2]) for value, look in ACCESS_LOOK.items() if value], filters.state),
         "reasons": _choices([(value, value) for value in REASONS], filters.reason),
+        "verdicts": _choices(
+            [(state, words.said(words.STATES, state)) for state in _STATES] + [(UNDECIDED, _("Not decided"))],
+            filters.verdict,
+        ),
+        "rules": _choices(list(words.ROWS.items()), filters.rule),
+        "outcomes": _choices(list(words.OUTCOMES.items()), filters.outcome),
+        "attentions": list(ATTENTIONS.items()),
         "client_types": _choices([(value, value) for value in CLIENT_TYPES], filters.client_type),
         "previous": _link(request, cursor=page.previous_cursor) if page.previous_cursor else "",
         "next": _link(request, cursor=page.next_cursor) if page.next_cursor else "",
@@ -61,12 +75,16 @@ def _filters(request: HttpRequest) -> DeviceFilters:
         organization = uuid.UUID(given.get("organization", ""))
     except ValueError:
         organization = None
-    presence = given.get("presence", "")
+    presence, attention = given.get("presence", ""), given.get("attention", "")
     return DeviceFilters(
         organization=organization,
         state=_label(given.get("state", "")),
         reason=_label(given.get("reason", "")),
         client_type=_label(given.get("client", "")),
+        verdict=_label(given.get("verdict", "")),
+        rule=_label(given.get("rule", "")),
+        outcome=_label(given.get("match", "")),
+        attention=attention if attention in ATTENTIONS else "",
         presence=presence if presence in PRESENCES else PRESENCES[0],
         text=given.get("q", "").replace("\0", "").strip()[:200],
     )
@@ -94,7 +112,7 @@ def _columns(request: HttpRequest, sort: str) -> list[dict[str, Any]]:
         "user": _("User"),
         "model": _("Device"),
         "os": _("Operating system"),
-        "state": _("Access state"),
+        "state": _("Exchange shows"),
         "first_sync": _("First sync"),
     }
     columns = []
@@ -108,37 +126,3 @@ def _columns(request: HttpRequest, sort: str) -> list[dict[str, Any]]:
 def _choices(known: list[tuple[str, Any]], chosen: str) -> list[tuple[str, Any]]:
     """What a filter offers; a label that only the address knows (a newer Exchange's) stays selectable."""
     return known if not chosen or chosen in {value for value, _ in known} else [*known, (chosen, chosen)]
-
-
-@require_safe
-def device(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
-    """All that is known of one device."""
-    found = get_object_or_404(devices_for(request.user), public_id=public_id)
-    connector = connectors_for(request.user).filter(organization=found.organization).first()
-    others = devices_for(request.user).filter(
-        organization=found.organization, mailbox_key=found.mailbox_key, gone_at=None
-    )
-    context = {
-        "device": found,
-        "title": device_title(found),
-        "organization": found.organization,
-        "tenant": found.organization.tenant,
-        "connector": connector,
-        "state_words": STATES.get(found.access_state, ""),
-        "reason_words": REASONS.get(found.access_state_reason, ""),
-        "seen_in": _seen_in(request, connector, found),
-        "others": list(others.exclude(pk=found.pk).order_by("device_model", "pk")[:20]) if found.mailbox_key else [],
-    }
-    return render(request, "pages/device.html", context)
-
-
-def device_title(found: MobileDevice) -> str:
-    """What a person would call it: its name, else its model, else its type, else its ID."""
-    return found.friendly_name or found.device_model or found.device_type or found.device_id
-
-
-def _seen_in(request: HttpRequest, connector: Connector | None, found: MobileDevice) -> Any:
-    """The run that saw it last; None when that run is of an older connector."""
-    if connector is None or not found.seen_fence:
-        return None
-    return runs_for(request.user).filter(connector=connector, fence=found.seen_fence).first()

@@ -14,7 +14,7 @@ INTERVALS = (5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720, 1440)  # minutes
 
 
 class ScheduleForm(forms.Form):
-    """When a connector syncs by itself."""
+    """When a connector syncs by itself, and how many commands it sends at once."""
 
     is_enabled = forms.BooleanField(required=False, label=_("Sync by schedule"))
     quick_sync_minutes = forms.TypedChoiceField(coerce=int, label=_("Quick sync every"))
@@ -24,8 +24,20 @@ class ScheduleForm(forms.Form):
         error_messages={"invalid": _("Enter a time of day such as 02:00.")},
     )
 
+    parallel_commands = forms.IntegerField(
+        min_value=1,
+        max_value=16,
+        required=False,
+        label=_("Commands at the same time"),
+        help_text=_(
+            "1 to 16. Each is a session of the account at Exchange, which allows 18 by default. It slows down by "
+            "itself when Exchange asks."
+        ),
+    )
+
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
         kwargs["initial"] = {
+            "parallel_commands": connector.parallel_commands,
             "is_enabled": connector.is_enabled,
             "quick_sync_minutes": connector.quick_sync_minutes,
             "full_sync_time": connector.full_sync_time,

@@ -10,9 +10,10 @@ from django.views.decorators.http import require_safe
 from connectors.models import ConnectorStatus
 from connectors.selectors import connectors_for
 from console.pages.standing import standings
-from sync.selectors import devices_for, runs_for
+from sync.selectors import approvals_pending, devices_for, runs_for
 
 RUNS_SHOWN = 8
+BANNERS_SHOWN = 5
 # Those that need someone are always shown.
 CONNECTORS_SHOWN = 20
 
@@ -31,6 +32,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "connected": sum(s.connector.status == ConnectorStatus.CONNECTED and not s.needs_attention for s in known),
         "running": sum(s.progress is not None for s in known),
         "devices": devices.aggregate(total=Count("pk"), quarantined=Count("pk", filter=Q(access_state="Quarantined"))),
+        "waiting": list(approvals_pending(request.user)[:BANNERS_SHOWN]),
         "runs": list(runs_for(request.user)[:RUNS_SHOWN]),
         "is_live": any(s.progress for s in known),
     }

@@ -18,6 +18,7 @@ from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.standing import FAILED
 from console.pages.watch import watch
+from sync.dry_run import is_dry
 from sync.models import RunEvent, SyncRun
 from sync.narrative import sentence
 from sync.selectors import run_progress, runs_for
@@ -81,6 +82,7 @@ def _context(request: HttpRequest, found: SyncRun) -> dict[str, Any]:
         "progress": run_progress(found),
         "watch": watch(found.connector, found),
         "failed": found.status in FAILED,
+        "is_dry": is_dry(found),
         "lines": lines,
         "left_out": left_out,
         "allowed": actions_in(request.user, organization.tenant),

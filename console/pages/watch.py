@@ -27,7 +27,18 @@ PHASES = (
     SyncRun.Phase.ORGANIZATION,
     SyncRun.Phase.DEVICES,
     SyncRun.Phase.SWEEPING,
+    SyncRun.Phase.RECORDS,
+    SyncRun.Phase.MAILBOXES,
+    SyncRun.Phase.DECIDING,
+    SyncRun.Phase.ACTING,
 )
+# Phases that a kind of run has not.
+_WITHOUT = {
+    SyncRun.Kind.QUICK: {SyncRun.Phase.SWEEPING},
+    SyncRun.Kind.APPLY: {SyncRun.Phase.DEVICES, SyncRun.Phase.SWEEPING},
+}
+# Phases of organizations that a policy, a source of records or an entry of ours concerns.
+_OPTIONAL = {SyncRun.Phase.RECORDS, SyncRun.Phase.MAILBOXES, SyncRun.Phase.DECIDING, SyncRun.Phase.ACTING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,7 @@ class Watch:
     progress: Progress | None
     steps: tuple[Step, ...]
     waits_too_long: bool
+    acted_percent: int | None = None
 
 
 def watch(connector: Connector, run: SyncRun | None, now: datetime.datetime | None = None) -> Watch:
@@ -55,7 +67,8 @@ def watch(connector: Connector, run: SyncRun | None, now: datetime.datetime | No
     moment = now or timezone.now()
     progress = run_progress(run, moment)
     announcement = _announcement(run, progress)
-    quarter = (progress.percent or 0) // ANNOUNCED_PERCENT if run.is_active else 0
+    percent = _acted(run) if run.phase == SyncRun.Phase.ACTING else progress.percent or 0
+    quarter = percent // ANNOUNCED_PERCENT if run.is_active else 0
     waits = run.status == SyncRun.Status.QUEUED and moment - run.queued_at > QUEUED_TOO_LONG
     parts = (run.public_id.hex[:12], run.status, run.phase, quarter, connector.status, int(waits))
     # Cancelling shows at once, and so does a full sync that was asked for meanwhile.
@@ -67,6 +80,7 @@ def watch(connector: Connector, run: SyncRun | None, now: datetime.datetime | No
         progress=progress if run.is_active else None,
         steps=_steps(run) if run.is_active else (),
         waits_too_long=waits,
+        acted_percent=_acted(run) if run.phase == SyncRun.Phase.ACTING and run.commands_planned else None,
     )
 
 
@@ -81,11 +95,25 @@ def _announcement(run: SyncRun, progress: Progress) -> str:
     if run.phase == SyncRun.Phase.DEVICES and progress.percent is not None:
         percent = progress.percent // ANNOUNCED_PERCENT * ANNOUNCED_PERCENT
         return _("%(kind)s: %(phase)s, %(percent)s percent.") % {**words, "percent": percent}
+    if run.phase == SyncRun.Phase.ACTING and run.commands_planned:
+        percent = _acted(run) // ANNOUNCED_PERCENT * ANNOUNCED_PERCENT
+        return _("%(kind)s: %(phase)s, %(percent)s percent.") % {**words, "percent": percent}
     return _("%(kind)s: %(phase)s.") % words
 
 
+def _acted(run: SyncRun) -> int:
+    """Of a hundred commands, how many have ended."""
+    if not run.commands_planned:
+        return 0
+    return min(100, (run.commands_done + run.commands_failed) * 100 // run.commands_planned)
+
+
 def _steps(run: SyncRun) -> tuple[Step, ...]:
-    phases = [p for p in PHASES if p != SyncRun.Phase.SWEEPING or run.kind == SyncRun.Kind.FULL]
+    without = _WITHOUT.get(SyncRun.Kind(run.kind), set())
+    phases = [phase for phase in PHASES if phase not in without]
     present = phases.index(SyncRun.Phase(run.phase)) if run.phase in phases else len(phases)
     states = ["done" if i < present else "now" if i == present else "later" for i in range(len(phases))]
-    return tuple(Step(str(p.label), s) for p, s in zip(phases, states, strict=True))
+    # Whether they come is known once the first of them is there.
+    is_governed = run.phase in _OPTIONAL
+    steps = zip(phases, states, strict=True)
+    return tuple(Step(str(p.label), s) for p, s in steps if p not in _OPTIONAL or is_governed)

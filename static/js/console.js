@@ -38,4 +38,16 @@
     counter.hidden = false;
     count();
   }
+
+  // One box ticks all of its name in the same form; without scripts each is ticked by itself.
+  for (const all of document.querySelectorAll("[data-checks]")) {
+    const boxes = () => [...all.form.elements].filter((box) => box.name === all.dataset.checks);
+    all.hidden = false;
+    all.addEventListener("change", () => boxes().forEach((box) => (box.checked = all.checked)));
+    all.form.addEventListener("change", () => {
+      const ticked = boxes().filter((box) => box.checked).length;
+      all.checked = ticked > 0 && ticked === boxes().length;
+      all.indeterminate = ticked > 0 && !all.checked;
+    });
+  }
 })();

@@ -129,7 +129,7 @@ class TestList:
                 MembershipFactory(tenant=scene.connector.organization.tenant)
 
         more(2)
-        expected = {"home": 8, "connectors": 8, "tenants": 9}[name]
+        expected = {"home": 10, "connectors": 9, "tenants": 10}[name]
         with django_assert_num_queries(expected):
             assert browser.get(reverse(name)).status_code == 200
         more(15)
@@ -330,10 +330,10 @@ class TestPage:
             DeviceFactory.create_batch(count, organization=scene.connector.organization)
 
         more(2)
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(16):
             page(browser, "connector", scene.connector)
         more(30)
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(16):
             page(browser, "connector", scene.connector)
 
 

@@ -54,7 +54,7 @@ class TestAll:
         address = reverse("connector_runs", args=[scene.connector.public_id])
         for count in (2, 20):
             RunFactory.create_batch(count, connector=scene.connector, failed=True)
-            with django_assert_num_queries(6):
+            with django_assert_num_queries(7):
                 browser.get(address)
 
 
@@ -78,7 +78,7 @@ class TestOne:
         for number in range(250):
             EventFactory(run=run, code="rejected", params={"reason": f"object {number}"})
         browser = scene.client("reader")
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(9):
             html = page(browser, run)
         assert "object 0</span>" in html
         assert "object 249</span>" in html
