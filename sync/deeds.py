@@ -25,6 +25,7 @@ from connectors.exchange.records import (
     CasMailboxRecord,
     DeviceAccessRuleRecord,
     DeviceStatisticsRecord,
+    MailboxPolicyRecord,
 )
 from sync import commands
 from sync.facts import AccessRule, Level, id_key
@@ -42,6 +43,7 @@ class Reading:
     settings: ActiveSyncOrganizationSettingsRecord | None = None
     rules: tuple[DeviceAccessRuleRecord, ...] | None = None
     statistics: tuple[DeviceStatisticsRecord, ...] | None = None
+    policies: tuple[MailboxPolicyRecord, ...] | None = None
     is_gone: bool = False
     is_device_gone: bool = False
 

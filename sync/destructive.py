@@ -26,7 +26,7 @@ from connectors.exchange.client import ExchangeClient
 from connectors.exchange.errors import ExchangeError
 from connectors.models import Connector
 from connectors.parallel import Sessions, parallel
-from sync import journal
+from sync import journal, policy_deeds
 from sync.checks import check_request
 from sync.deeds import Controllers, Reading
 from sync.device_deeds import DeviceDeed, RemoveDevice, Wipe, WipeAccount, WipeCancel, deed_of, family_of
@@ -50,6 +50,8 @@ AGAIN = datetime.timedelta(seconds=10)
 # Seconds that a person's command waits at most while Exchange asks to slow down.
 THROTTLE_BUDGET = 120.0
 KINDS = (Wipe.kind, WipeAccount.kind, WipeCancel.kind, RemoveDevice.kind)
+# All that a person orders and a worker sends by itself; those about mailbox policies are made elsewhere.
+SENT_ALONE = (*KINDS, *policy_deeds.KINDS)
 # The first versions that cannot wipe the account alone.
 _WITHOUT_ACCOUNT_WIPE = ("2010", "2013")
 
@@ -185,7 +187,7 @@ def command_send(command_id: int, *, open_sessions: OpenSessions = gateway.open_
     """Send a person's command, once. Returns the state it came to; "" when it is not this worker's to send."""
     owner = journal.order_owner()
     waiting = Command.objects.filter(
-        pk=command_id, state=State.PLANNED, owner="", kind__in=KINDS, lease_expires_at__gte=Now()
+        pk=command_id, state=State.PLANNED, owner="", kind__in=SENT_ALONE, lease_expires_at__gte=Now()
     )
     if not waiting.update(owner=owner, lease_expires_at=lease_end()):
         return ""
@@ -245,7 +247,7 @@ def _send(sessions: Sessions, row: Command, owner: str, deed: Any) -> None:
 def commands_offer() -> int:
     """Tell the queue again of commands that no worker took yet. Returns of how many."""
     waiting = Command.objects.filter(
-        state=State.PLANNED, owner="", kind__in=KINDS, lease_expires_at__gte=Now(), planned_at__lt=Now() - AGAIN
+        state=State.PLANNED, owner="", kind__in=SENT_ALONE, lease_expires_at__gte=Now(), planned_at__lt=Now() - AGAIN
     )
     found = Connector.objects.filter(organization__in=waiting.values("organization"))
     connectors = {one.organization_id: one for one in found}

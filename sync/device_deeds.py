@@ -17,7 +17,7 @@ from connectors.exchange.client import ExchangeClient
 from connectors.exchange.cmdlets import Family, Identity
 from connectors.exchange.errors import NotFoundError
 from connectors.exchange.records import DeviceStatisticsRecord
-from sync import deeds
+from sync import deeds, policy_deeds
 from sync.deeds import Controllers, Deed, MailboxEntries, Reading, keys, mailbox_read, read_back, utc_now
 from sync.facts import id_key
 
@@ -217,6 +217,6 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], Deed]] = {
 
 
 def deed_of(kind: str, payload: Mapping[str, Any]) -> Deed:
-    """The deed of a journal's row, of this module or of deeds.py. Raises KeyError for a kind that is carried out
-    elsewhere, and for a broken payload."""
-    return (KINDS.get(kind) or deeds.KINDS[kind])(payload)
+    """The deed of a journal's row, of this module, policy_deeds.py or deeds.py. Raises KeyError for a kind that is
+    carried out elsewhere, and for a broken payload."""
+    return (KINDS.get(kind) or policy_deeds.KINDS.get(kind) or deeds.KINDS[kind])(payload)

@@ -27,6 +27,7 @@ SETTLE_TASK = "sync.settle"
 COMMAND_TASK = "sync.command"
 STATISTICS_TASK = "sync.statistics"
 WIPES_TASK = "sync.read_wipes"
+POLICIES_TASK = "sync.read_policies"
 RECORDS_TASK = "sync.read_records"
 NOTIFY_TASK = "sync.notify"
 # A page that presses the button waits for this: one more try, then the recovery tick does it.
@@ -75,6 +76,11 @@ def notify_dispatch(organization_id: int) -> None:
     connector = Connector.objects.filter(organization=organization_id).first()
     if connector is not None:
         _tell(connector, NOTIFY_TASK, organization_id)
+
+
+def policies_dispatch(connector: Connector) -> None:
+    """Have the organization's mailbox policies read."""
+    _tell(connector, POLICIES_TASK, connector.pk)
 
 
 def wipes_dispatch(connector: Connector) -> None:

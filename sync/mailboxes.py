@@ -267,7 +267,7 @@ def _values(record: CasMailboxRecord) -> dict[str, Any]:
         "activesync_enabled": record.active_sync_enabled,
         "allowed": storable(record.allowed_device_ids),
         "blocked": storable(record.blocked_device_ids),
-        "mailbox_policy": storable(record.active_sync_mailbox_policy)[:255],
+        "mailbox_policy": "" if record.is_policy_defaulted else storable(record.active_sync_mailbox_policy)[:255],
     }
 
 

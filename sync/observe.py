@@ -18,6 +18,7 @@ from connectors.models import Connector
 from connectors.services import connector_observed
 from sync.events import WARNING, note
 from sync.lease import Lease
+from sync.mailbox_policy_rows import policies_observe
 from sync.models import MobileDevice, SyncRun
 from sync.record import Counts, page_record, unseen
 from sync.rulebook import rules_observe, settings_observe
@@ -56,8 +57,8 @@ def phase_begin(lease: Lease, phase: str) -> None:
 
 
 def organization_observe(*, client: ExchangeClient, connector: Connector, lease: Lease) -> bool:
-    """Servers, version, settings and rules, kept on organisation and connector. False when the account may not read
-    the rules. Raises ExchangeError, StaleFenceError."""
+    """Servers, version, settings, mailbox policies and rules, kept as they are. False when the account may not read the
+    rules. Raises ExchangeError, StaleFenceError."""
     phase_begin(lease, SyncRun.Phase.ORGANIZATION)
     servers = client.servers()
     organization = client.organization()
@@ -71,6 +72,7 @@ def organization_observe(*, client: ExchangeClient, connector: Connector, lease:
         actor=ACTOR,
     )
     lease.note("organization_read", servers=sum(1 for s in servers if s.is_client_access_server))
+    policies_observe(client=client, organization_id=connector.organization_id)
     return _rules_told(lease, rules_observe(client=client, organization_id=connector.organization_id))
 
 

@@ -25,6 +25,7 @@ from sync.device_deeds import RemoveDevice
 from sync.events import storable
 from sync.facts import AccessRule, ExchangeSettings, Level
 from sync.journal import entries_named, ledger_forget
+from sync.mailbox_policy_rows import policies_store
 from sync.mailboxes import mailbox_store
 from sync.models import (
     AccessOverride,
@@ -147,6 +148,8 @@ def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
     if isinstance(deed, RemoveDevice) and ending.state == State.DONE:
         device_removed(row)
 
+    elif reading.policies is not None:
+        policies_store(row.organization_id, reading.policies, asked_at=reading.asked_at)
 
 def _lines_write(row: Command, deed: Deed, ending: Ending) -> None:
     code = _EVENTS.get(ending.state)

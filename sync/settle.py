@@ -20,7 +20,7 @@ from connectors.exchange.client import ExchangeClient, never
 from connectors.exchange.errors import CanceledError, ExchangeError
 from connectors.models import Connector
 from connectors.parallel import Outcome, Sessions, parallel
-from sync import deeds, device_deeds, journal
+from sync import deeds, device_deeds, journal, policy_deeds
 from sync.checks import check_request
 from sync.deeds import Deed, Reading
 from sync.device_deeds import deed_of
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # How long a row waits that could not be read, before it is tried again.
 AGAIN = datetime.timedelta(minutes=2)
 # What is settled from here; other kinds have their own ways.
-KINDS = (*deeds.KINDS, *device_deeds.KINDS)
+KINDS = (*deeds.KINDS, *device_deeds.KINDS, *policy_deeds.KINDS)
 # Rows taken up at once.
 MOST = 500
 

@@ -14,6 +14,7 @@ from sync.deadlines import deadlines_look
 from sync.destructive import command_send, commands_offer
 from sync.dispatch import records_dispatch
 from sync.lane import checks_do
+from sync.mailbox_policies import policies_read
 from sync.notify_send import notifications_dispatch_due, notifications_send
 from sync.recover import runs_recover
 from sync.runs import run_execute
@@ -97,6 +98,12 @@ def command(command_id: int, **_future: object) -> None:
 def statistics(connector_id: int, mailbox: int, **_future: object) -> None:
     """Read what a mailbox knows of its devices."""
     statistics_do(connector_id, [mailbox])
+
+
+@shared_task(name="sync.read_policies", time_limit=600)
+def read_policies(connector_id: int, **_future: object) -> None:
+    """Read an organization's mailbox policies."""
+    policies_read(connector_id)
 
 
 @shared_task(name="sync.pending_wipes", soft_time_limit=60, time_limit=90)

@@ -242,7 +242,8 @@ def set_cas_mailbox(context: Context, arguments: dict[str, Any]) -> Iterator[Ite
     mailbox = _one(context, arguments)
     policy = arguments.get("ActiveSyncMailboxPolicy")
     if policy is not None:
-        known = next((one.name for one in context.store.policies if one.name.lower() == policy.lower()), None)
+        wanted = policy.lower()
+        known = next((one.name for one in context.store.policies if wanted in (one.name.lower(), str(one.guid))), None)
         if known is None:
             raise context.not_found(policy)
         policy = known
