@@ -18,21 +18,32 @@ from console.accounts.permissions import ALLOWED, Action, actions_in, require
 from console.accounts.tokens import token_make
 from sync.models import CsvImport, PolicyVersion
 from tests.console.conftest import Scene
-from tests.factories import DeviceFactory, MembershipFactory, RunFactory, TenantFactory, UserFactory
+from tests.factories import (
+    ApprovalFactory,
+    CommandFactory,
+    DeviceFactory,
+    DriftFactory,
+    MailboxFactory,
+    MembershipFactory,
+    RunFactory,
+    TenantFactory,
+    UserFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
 TABLE = {
-    # role: view, sync, cancel, schedule, policy, records, source
-    Role.READER: (True, False, False, False, False, False, False),
-    Role.OPERATOR: (True, True, True, False, False, True, False),
-    Role.ADMINISTRATOR: (True, True, True, True, True, True, True),
+    # role: view, sync, cancel, schedule, policy, records, source, recheck, access, wipe
+    Role.READER: (True, False, False, False, False, False, False, False, False, False),
+    Role.OPERATOR: (True, True, True, False, False, True, False, True, False, False),
+    Role.ADMINISTRATOR: (True,) * 10,
 }
 
 
 def test_the_table_is_this_one() -> None:
     actions = (
         Action.VIEW, Action.SYNC, Action.CANCEL, Action.SCHEDULE, Action.POLICY, Action.RECORDS, Action.SOURCE,
+        Action.RECHECK, Action.ACCESS, Action.WIPE,
     )  # fmt: skip
     assert set(ALLOWED) == set(Role) == set(TABLE)
     assert set(actions) == set(Action)
@@ -85,7 +96,22 @@ TENANT_ADDRESSES = {
     "run": ("get", Role.READER),
     "run_live": ("get", Role.READER),
     "run_cancel": ("post", Role.OPERATOR),
+    "connector_observe": ("post", Role.ADMINISTRATOR),
+    "dry_run": ("get", Role.READER),
+    "dry_run_csv": ("get", Role.READER),
     "device": ("get", Role.READER),
+    "device_override": ("get", Role.ADMINISTRATOR),
+    "device_override_end": ("post", Role.ADMINISTRATOR),
+    "device_evaluate": ("post", Role.OPERATOR),
+    "device_statistics": ("post", Role.OPERATOR),
+    "device_link": ("get", Role.ADMINISTRATOR),
+    "device_choice_clear": ("post", Role.ADMINISTRATOR),
+    "device_destroy": ("get", Role.ADMINISTRATOR),
+    "device_wipe_cancel": ("post", Role.ADMINISTRATOR),
+    "approval": ("get", Role.READER),
+    "approval_csv": ("get", Role.READER),
+    "drift": ("get", Role.READER),
+    "command": ("get", Role.READER),
     "tenant_policy": ("post", Role.ADMINISTRATOR),
     "tenant_policy_groups": ("get", Role.ADMINISTRATOR),
     "tenant_policy_history": ("get", Role.READER),
@@ -114,6 +140,13 @@ OWN_ADDRESSES = {
     "tenants",
     "connectors",
     "devices",
+    "device_bulk",
+    "approvals",
+    "drifts",
+    "overrides",
+    "overrides_end",
+    "commands",
+    "commands_csv",
     "policies",
     "sources",
     "account_change_password",
@@ -128,6 +161,7 @@ BODY = {
     "default_level": "", "denial": "block", "language": "en", "repeat_days": "7", "reason": "Because.",
     "channel": "none",
 }  # fmt: skip
+_ACTS = {"device_override": ["allow"], "device_destroy": ["wipe"]}
 ORDER = [Role.READER, Role.OPERATOR, Role.ADMINISTRATOR]
 
 
@@ -136,8 +170,17 @@ def _names() -> set[str]:
 
 
 def _address(name: str, scene: Scene) -> str:
-    if name == "device":
-        return reverse(name, args=[DeviceFactory(organization=scene.connector.organization).public_id])
+    if name.startswith("device"):
+        device = DeviceFactory(organization=scene.connector.organization)
+        return reverse(name, args=[device.public_id, *_ACTS.get(name, ())])
+    if name.startswith("approval"):
+        return reverse(name, args=[ApprovalFactory(organization=scene.connector.organization).public_id])
+    if name in ("drift", "command"):
+        mailbox = MailboxFactory(organization=scene.connector.organization)
+        made = DriftFactory(mailbox=mailbox) if name == "drift" else CommandFactory(mailbox=mailbox)
+        return reverse(name, args=[made.public_id])
+    if name.startswith("dry_run"):
+        return reverse(name, args=[RunFactory(connector=scene.connector, is_dry_run=True).public_id])
     if name == "policy_roll_back":
         version = PolicyVersion.objects.create(
             tenant=scene.connector.organization.tenant, number=1, content={}, made_at=timezone.now(), made_by_name="Ada"
@@ -210,7 +253,20 @@ def test_a_part_of_a_page_that_lost_its_session_loads_the_whole_page(scene: Scen
 
 
 @pytest.mark.parametrize(
-    "name", ["connector_sync", "run_cancel", "notification_test", "notification_account_test", "source_read"]
+    "name",
+    [
+        "connector_sync",
+        "run_cancel",
+        "notification_test",
+        "notification_account_test",
+        "source_read",
+        "connector_observe",
+        "device_override_end",
+        "device_evaluate",
+        "device_statistics",
+        "device_choice_clear",
+        "device_wipe_cancel",
+    ],  # fmt: skip
 )
 def test_actions_take_no_get(scene: Scene, name: str) -> None:
     assert scene.client("administrator").get(_address(name, scene)).status_code == 405
