@@ -266,7 +266,7 @@ def test_a_part_of_a_page_that_lost_its_session_loads_the_whole_page(scene: Scen
         "device_statistics",
         "device_choice_clear",
         "device_wipe_cancel",
-    ],  # fmt: skip
+    ],
 )
 def test_actions_take_no_get(scene: Scene, name: str) -> None:
     assert scene.client("administrator").get(_address(name, scene)).status_code == 405
