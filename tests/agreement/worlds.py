@@ -41,8 +41,7 @@ QUERIES = {
     "XMSWLHeader": ("x",),
 }
 COMPLIANCE = (
-    "compliant",
-    "compliant",
+    *("compliant",) * 8,
     "noncompliant",
     "inGracePeriod",
     "unknown",
@@ -188,7 +187,7 @@ class Organization:
 LEVELS = st.sampled_from(Level)
 BOOLEANS = st.booleans()
 MOSTLY = st.sampled_from((True, True, True, True, False))
-SELDOM = st.sampled_from((False, False, False, True))
+SELDOM = st.sampled_from((False,) * 6 + (True,))
 DAYS = st.sampled_from([NOW + datetime.timedelta(days=days) for days in (-400, -40, -2, 3)])
 MOMENTS = st.none() | DAYS
 RULES = st.lists(
@@ -208,7 +207,7 @@ DEVICES = st.lists(
         MAILBOX,
         st.sampled_from(IDS),
         st.sampled_from(TYPES),
-        st.sampled_from(MODELS),
+        st.sampled_from((*MODELS[:2] * 3, MODELS[2])),
         st.sampled_from(SYSTEMS),
         st.sampled_from(AGENTS),
         MOMENTS,
@@ -221,24 +220,26 @@ RECORDS = st.lists(
     st.builds(
         facts.ManagedDevice,
         key=st.just(""),
-        upn=MAILBOX.map("person{}@org.test".format),
-        eas_device_id=st.sampled_from((*IDS, "")),
+        upn=st.sampled_from((0, 0, 1, 1, 2)).map("person{}@org.test".format),
+        eas_device_id=st.sampled_from((*IDS * 2, "")),
         compliance=st.sampled_from(COMPLIANCE),
         grace_until=MOMENTS,
-        registered=st.sampled_from((True, True, True, None, False)),
+        registered=st.sampled_from((True,) * 6 + (None, False)),
         enrolled=DAYS,
         last_check_in=DAYS,
     ),
-    max_size=5,
+    min_size=2,
+    max_size=6,
 )
 USERS = st.lists(
     st.builds(
         facts.DirectoryUser,
         key=st.just(""),
-        licensed=st.sampled_from((True, True, None, False)),
+        licensed=st.sampled_from((True,) * 6 + (None, False)),
         included=MOSTLY,
         excluded=SELDOM,
     ),
+    min_size=2,
     max_size=3,
 )
 LINKS = st.lists(st.tuples(PARTNERSHIPS, st.sampled_from(facts.LinkKind)), max_size=1)
@@ -247,14 +248,14 @@ OVERRIDES = st.lists(st.tuples(PARTNERSHIPS, st.sampled_from((Level.ALLOW, Level
 KNOWN = st.lists(st.tuples(BOOLEANS, st.sampled_from((None, None, *Choice))), min_size=12, max_size=12)
 TENANTS = st.builds(
     facts.TenantPolicy,
-    control_on=MOSTLY,
+    control_on=st.sampled_from((True,) * 8 + (False,)),
     target_everyone=BOOLEANS,
     always_allow_compliant=BOOLEANS,
     unlicensed=st.sampled_from(Unlicensed),
     unknown_compliance=st.sampled_from(Doubt),
     config_manager=st.sampled_from(Doubt),
     stale=st.sampled_from(Doubt),
-    stale_days=st.sampled_from((None, 30)),
+    stale_days=st.sampled_from((None, None, 30)),
 )
 KEEPING = st.builds(
     facts.Grandfathering,
