@@ -87,7 +87,8 @@ def source_configure(*, tenant: Tenant, values: SourceSettings, actor: Actor) ->
     after = (source.kind, source.cloud, source.login_root, source.graph_root, source.directory_id, source.client_id)
     if after != before:
         source.users_delta_link = ""
-        source.devices_read_at = source.users_read_at = None
+        # Until the new one has spoken, nobody is kept out for want of a record.
+        source.devices_read_at = source.users_read_at = source.last_pushed_at = None
     source.last_error_code, source.last_error_params, source.last_error_at = "", {}, None
     source.save()
     logger.info("source of tenant %s set to %s by %s", tenant.public_id, source.kind, actor.name)

@@ -139,8 +139,7 @@ def record_delete(*, tenant: Tenant, source_id: str, actor: Actor) -> bool:
 
 @transaction.atomic
 def records_of_others_end(*, tenant: Tenant, actor: Actor) -> int:
-    """Mark the records of a source that was given up as GONE; returns how many. After a change of source, once the new
-    one's records are there: until then the old ones still count."""
+    """Mark the records of a source that was given up as GONE; returns how many."""
     kind = DeviceSource.objects.filter(tenant=tenant).values_list("kind", flat=True).first()
     pks = list(others_of(tenant, kind or "").values_list("pk", flat=True))
     touched = Touched()
@@ -151,7 +150,7 @@ def records_of_others_end(*, tenant: Tenant, actor: Actor) -> int:
 
 
 def others_of(tenant: Tenant, kind: str) -> QuerySet[ManagedDevice]:
-    """Records that still count and come from a source that is not `kind`."""
+    """Records that are not GONE and come from a source that is not `kind`."""
     return ManagedDevice.objects.filter(tenant=tenant).exclude(source=kind).exclude(presence=Presence.GONE)
 
 

@@ -398,7 +398,7 @@ class _Reading:
         with self.lease.guard():
             unseen.filter(presence=Presence.PRESENT).update(presence=Presence.MISSING, missing_since=timezone.now())
         self._add(missing=len(once), is_doubted=is_doubted)
-        # Another source's records stood in until this one was read whole.
+        # What an earlier source said is over now that this one was read whole.
         pushed = ManagedDevice.objects.filter(tenant_id=self.tenant_id, source=ManagedDevice.Source.PUSHED)
         self._devices_end(list(pushed.exclude(presence=Presence.GONE).values_list("pk", flat=True)))
         return [] if is_doubted else once

@@ -33,7 +33,7 @@ class SourceForm(forms.Form):
         choices=[
             (DeviceSource.Kind.GRAPH, _("Microsoft Graph: records of Intune, people and groups of the directory")),
             (DeviceSource.Kind.PUSHED, _("Pushed by another system: by the API, or imported from CSV files")),
-            (DeviceSource.Kind.NONE, _("None: no device counts as managed")),
+            (DeviceSource.Kind.NONE, _("None: nothing is learned about devices")),
         ],
         widget=forms.RadioSelect,
     )

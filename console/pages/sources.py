@@ -164,7 +164,7 @@ def _saved(saved: DeviceSource) -> str:
         return _("The source was saved. Press Test connection to try it, then Read now.")
     if saved.kind == DeviceSource.Kind.PUSHED:
         return _("The source was saved. Make an API token for the system that pushes, or import a CSV file.")
-    return _("The source was saved. No device counts as managed.")
+    return _("The source was saved. From now on nothing is learned about devices.")
 
 
 @require_POST
@@ -190,11 +190,11 @@ def read(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def others(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
-    """No longer count the records of a source that was given up."""
+    """Take the records of a source that was given up for gone."""
     tenant = tenant_of(request, public_id)
     require(request.user, Action.SOURCE, tenant)
     ended = records_of_others_end(tenant=tenant, actor=actor_of(request.user))
-    messages.success(request, _("%(count)d records of the former source no longer count.") % {"count": ended})
+    messages.success(request, _("%(count)d records of the former source are marked as gone.") % {"count": ended})
     return redirect("source", public_id=public_id)
 
 

@@ -138,7 +138,7 @@ class TestConfigure:
     def test_another_directory_is_read_from_the_beginning(self) -> None:
         source = configure()
         now = timezone.now()
-        remembered = {"users_delta_link": "link", "devices_read_at": now, "users_read_at": now}
+        remembered = {"users_delta_link": "link", "devices_read_at": now, "users_read_at": now, "last_pushed_at": now}
 
         def remember() -> None:
             for name, value in remembered.items():
@@ -148,7 +148,8 @@ class TestConfigure:
         remember()
         assert configure(client_secret=Secret("another")).users_delta_link.reveal() == "link"
         source = configure(directory_id="fabrikam.com")
-        assert (source.users_delta_link.reveal(), source.devices_read_at, source.users_read_at) == ("", None, None)
+        assert source.users_delta_link.reveal() == ""
+        assert (source.devices_read_at, source.users_read_at, source.last_pushed_at) == (None, None, None)
 
     def test_what_was_wrong_is_over_with_new_settings(self) -> None:
         source = configure()

@@ -95,15 +95,17 @@ class TestConfigure:
         assert words in text_of(answer.content.decode())
         assert not DeviceSource.objects.exists()
 
-    def test_a_change_keeps_old_records_until_they_are_ended(
+    def test_records_of_the_former_source_are_told_and_ended(
         self, scene: Scene, tenant: Tenant, pushed: DeviceSource
     ) -> None:
         record(tenant, 1, source="graph")
         browser = scene.client("administrator")
-        assert "1 record of another source" in text_of(browser.get(address("source", tenant)).content.decode())
+        assert "1 record of the former source is still listed" in text_of(
+            browser.get(address("source", tenant)).content.decode()
+        )
         browser.post(address("source_others", tenant))
         assert ManagedDevice.objects.get().presence == "gone"
-        assert "another source" not in browser.get(address("source", tenant)).content.decode()
+        assert "still listed" not in browser.get(address("source", tenant)).content.decode()
 
 
 class TestStanding:
