@@ -37,6 +37,8 @@ from sync.policy_rows import organization_policy
 
 State = Notification.State
 _TOLD = (*Notification.OPEN, State.SENT)
+# What the phone's story says of a row, by why it was suppressed.
+_CODES = {"": "notificationQueued", REPEATED: "notificationSuppressed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +152,17 @@ def _language(device: MobileDevice, values: NotificationValues) -> str:
 def _write(telling: _Telling, rows: Sequence[Notification]) -> int:
     """Returns how many are to be sent. Of two orders that note one denial, the first counts."""
     Notification.objects.bulk_create(rows, batch_size=200, ignore_conflicts=True)
-    queued = {row.public_id for row in rows if row.state == State.QUEUED}
-    made = Notification.objects.filter(public_id__in=queued) if queued else Notification.objects.none()
-    DeviceEvent.objects.bulk_create(
-        (
-            DeviceEvent(
-                device_id=row.device_id,
-                at=Now(),
-                code="notificationQueued",
-                params=storable({"language": row.language, "reason": row.reason}),
-                actor_name=ACTOR_NAME,
-                run_id=telling.run_id,
-            )
-            for row in made
-        ),
-        batch_size=200,
+    made = list(Notification.objects.filter(public_id__in=[row.public_id for row in rows]))
+    lines = ((row, _CODES.get(row.suppressed_because)) for row in made)
+    DeviceEvent.objects.bulk_create((_line(row, code, telling.run_id) for row, code in lines if code), batch_size=200)
+    return sum(1 for row in made if row.state == State.QUEUED)
+
+
+def _line(row: Notification, code: str, run_id: int | None) -> DeviceEvent:
+    params = storable({"language": row.language, "reason": row.reason})
+    return DeviceEvent(
+        device_id=row.device_id, at=Now(), code=code, params=params, actor_name=ACTOR_NAME, run_id=run_id
     )
-    return len(made)
 
 
 # --- by a person ----------------------------------------------------------------------------------------------------
