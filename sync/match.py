@@ -163,6 +163,8 @@ class _Matcher:
 
 
 def _of_own(device: EasDevice, owner: Owner, own: list[ManagedDevice], user_by: UserKey | None) -> Match:
+    if len(own) == 1:
+        return Match(device.key, Outcome.MATCHED, own[0], owner.person, DeviceBy.EAS_ID, user_by)
     best, rest = newest_of(own)
     others = tuple(rest[:_NAMED])
     if best is None:

@@ -37,9 +37,9 @@ NOBODY = Owner()
 
 def smtp_key(address: str) -> str:
     """An e-mail address for comparing, without "SMTP:"; "" for an address of another kind (X500, SIP, ...)."""
-    prefix, colon, rest = address.partition(":")
-    if not colon:
+    if ":" not in address:
         return text_key(address)
+    prefix, _, rest = address.partition(":")
     return text_key(rest) if text_key(prefix) == "smtp" else ""
 
 
@@ -89,33 +89,40 @@ def _is_another_account(mailbox: Mailbox, user: DirectoryUser) -> bool:
 
 
 class Directory:
-    """People, made ready for many questions."""
+    """People, made ready for many questions. Most mailboxes find theirs by SID; the other keys are looked at when one
+    does not."""
 
-    __slots__ = ("_found", "by_key")
+    __slots__ = ("_by_sid", "_found", "by_key")
 
     def __init__(self, users: Iterable[DirectoryUser]) -> None:
-        self.by_key: dict[Key, DirectoryUser] = {}
-        # By kind of key in their order, then by text.
-        self._found: tuple[dict[str, list[DirectoryUser]], ...] = tuple({} for _ in UserKey)
-        for user in users:
-            self.by_key[user.key] = user
-            for of_kind, (_, texts) in zip(self._found, keys_of_user(user), strict=True):
-                for text in texts:
-                    known = of_kind.get(text)
-                    if known is None:
-                        of_kind[text] = [user]
-                    elif known[-1] is not user:
-                        known.append(user)
+        self.by_key: dict[Key, DirectoryUser] = {user.key: user for user in users}
+        self._by_sid: dict[str, list[DirectoryUser]] = {}
+        self._found: tuple[dict[str, list[DirectoryUser]], ...] = ()
+        for user in self.by_key.values():
+            if user.sid:
+                self._by_sid.setdefault(text_key(user.sid), []).append(user)
+
+    def _by_kind(self) -> tuple[dict[str, list[DirectoryUser]], ...]:
+        """By kind of key in their order, then by text."""
+        if not self._found:
+            self._found = tuple({} for _ in UserKey)
+            for user in self.by_key.values():
+                for of_kind, (_, texts) in zip(self._found, keys_of_user(user), strict=True):
+                    for text in texts:
+                        known = of_kind.setdefault(text, [])
+                        if not known or known[-1] is not user:
+                            known.append(user)
+        return self._found
 
     def owner_of(self, mailbox: Mailbox) -> Owner:
         """The first key that finds somebody decides; later keys only tell apart those whom it left."""
         if mailbox.sid and not mailbox.master_sid:
-            sure = self._found[0].get(text_key(mailbox.sid))
+            sure = self._by_sid.get(text_key(mailbox.sid))
             if sure is not None and len(sure) == 1:
                 return Owner(sure[0], UserKey.SID)
         left: dict[Key, DirectoryUser] = {}
         by: UserKey | None = None
-        for of_kind, (kind, texts) in zip(self._found, keys_of_mailbox(mailbox), strict=True):
+        for of_kind, (kind, texts) in zip(self._by_kind(), keys_of_mailbox(mailbox), strict=True):
             found = {
                 user.key: user
                 for text in texts
@@ -134,7 +141,7 @@ class Directory:
 
     def named(self, upn: str, email: str) -> DirectoryUser | None:
         """The one person whom a record's texts name; None when nobody or several are."""
-        *_, by_address, by_upn = self._found
+        *_, by_address, by_upn = self._by_kind()
         for of_kind, text in ((by_upn, text_key(upn)), (by_address, smtp_key(email)), (by_address, smtp_key(upn))):
             found = of_kind.get(text) if text else None
             if found:

@@ -45,9 +45,12 @@ class Records:
         self._by_owner: dict[str, dict[Token, list[ManagedDevice]]] = {}
         for record in records:
             self.by_key[record.key] = record
-            if text_key(record.agent) == _EXCHANGE_ONLY:
+            if record.agent and text_key(record.agent) == _EXCHANGE_ONLY:
                 continue
-            self.tokens[record.key] = tuple(self._tokens_of(record))
+            if record.user is not None and record.user in directory.by_key:  # by far the most
+                self.tokens[record.key] = (("key", record.user),)
+            else:
+                self.tokens[record.key] = tuple(self._tokens_of(record))
             if not is_unknown_id(record.eas_device_id):
                 self.by_id.setdefault(id_key(record.eas_device_id), []).append(record)
 
