@@ -251,7 +251,7 @@ class KeepForm(forms.Form):
     """Which devices keep their access when the default level is tightened, and until when."""
 
     keep_days = forms.IntegerField(
-        label=_("Devices that synced in the last days"),
+        label=_("Synced within the last (days)"),
         min_value=1,
         max_value=3650,
         initial=30,
