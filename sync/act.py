@@ -46,7 +46,7 @@ from sync.outcomes import (
     ending_of,
     ending_of_outcome,
     organization_ledger_note,
-    outcome_record,
+    outcomes_record,
 )
 from sync.replan import Replanned, replan
 from sync.settle import readings, recover
@@ -62,6 +62,7 @@ ROUNDS = 8
 FAILURES = 20
 # Seconds between two looks at mails that are to go out first, and between two reports of progress.
 LOOK = 0.1
+WRITE_SECONDS = 0.2
 PROGRESS_SECONDS = 0.5
 
 OnEvent = Callable[[str, dict[str, object]], None]
@@ -154,18 +155,11 @@ def execute(
         ):
             work.carry_out(sessions)
     except Exception:
-        _leave(by.owner)
+        work.leave()
         raise
-    _leave(by.owner)
+    work.leave()
     on_progress(work.report)
     return work.report
-
-
-def _leave(owner: str) -> None:
-    """Nothing that was not sent stays locked."""
-    left = journal.planned_cancel(owner)
-    if left:
-        logger.info("%d commands of %s were not sent", left, owner)
 
 
 @dataclass(slots=True)
@@ -200,9 +194,19 @@ class _Work:
         self.controllers = Controllers()
         self.stopped_by: ExchangeError | None = None
         self._unknown: dict[int, Job] = {}
+        self._marked: set[int] = set()  # as sent, and not handed over yet
+        self._ended: list[tuple[Job, Ending]] = []  # and not written yet
+        self._ended_since = 0.0
         self._reported_at = 0.0
 
     # --- the order of things ---
+
+    def leave(self) -> None:
+        """What ended is written, and nothing that was not sent stays locked."""
+        self._write()
+        left = journal.rest_cancel(self.by.owner, self._marked)
+        if left:
+            logger.info("%d commands of %s were not sent", left, self.by.owner)
 
     def write_down(self) -> None:
         """Nothing is sent; rows say what would be."""
@@ -259,7 +263,8 @@ class _Work:
             should_stop=self.hold.should_stop,
             on_event=self.on_event,
         ):
-            self._ended(outcome)
+            self._take(outcome)
+        self._write()
         if self.stopped_by is not None:
             raise self.stopped_by
         self._read_unknown(sessions, in_flight)
@@ -280,7 +285,7 @@ class _Work:
     ) -> Iterator[Job]:
         waiting: deque[_Waiting] = deque()
         for chosen in blocks(mailboxes, CHUNK):
-            if self.hold.should_stop() or self.stopped_by is not None:
+            if self._is_stopped():
                 return
             jobs, devices = self._prepare(chosen, stage, to_come, again, later)
             yield from self._sent(job for job, denies in jobs if not denies)
@@ -291,19 +296,28 @@ class _Work:
             while waiting and waiting[0].is_over:
                 yield from self._sent(waiting.popleft().jobs)
         while waiting:
+            self._write()
             while not waiting[0].is_over and not self.hold.should_stop():
                 time.sleep(LOOK)
             yield from self._sent(waiting.popleft().jobs)
 
     def _sent(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """Each marked as sent at the moment it is taken."""
-        for job in jobs:
-            if self.hold.should_stop() or self.stopped_by is not None:
+        """Marked as sent some at a time, at the moment the first of them is taken."""
+        for chosen in blocks(jobs, self.connector.parallel_commands):
+            if self._is_stopped():
                 return
-            if journal.sent_mark(job.command, self.by.owner, self.hold):
-                yield job
-            else:
-                self.report.skipped += 1
+            mine = journal.sent_mark([job.command for job in chosen], self.by.owner, self.hold)
+            self._marked |= mine
+            self.report.skipped += len(chosen) - len(mine)
+            for job in chosen:
+                if self._is_stopped():
+                    return
+                if job.command in mine:
+                    self._marked.discard(job.command)
+                    yield job
+
+    def _is_stopped(self) -> bool:
+        return self.hold.should_stop() or self.stopped_by is not None
 
     def _prepare(
         self,
@@ -385,16 +399,31 @@ class _Work:
 
     # --- after ---
 
-    def _ended(self, outcome: Outcome[Job, Reading | None]) -> None:
+    def _take(self, outcome: Outcome[Job, Reading | None]) -> None:
+        """Written some at a time: as many as are under way, or what came within a moment."""
         error = outcome.error
         if isinstance(error, StopError | NotPermittedError):
             self.stopped_by = self.stopped_by or error
-        self._record(outcome.job, ending_of_outcome(outcome.job.deed, outcome))
+        if not self._ended:
+            self._ended_since = time.monotonic()
+        self._ended.append((outcome.job, ending_of_outcome(outcome.job.deed, outcome)))
+        is_full = len(self._ended) >= self.connector.parallel_commands
+        if is_full or time.monotonic() - self._ended_since >= WRITE_SECONDS:
+            self._write()
 
-    def _record(self, job: Job, ending: Ending) -> None:
-        if not outcome_record(job.command, self.by.owner, job.deed, ending):
-            logger.warning("command %s was ended by recovery meanwhile", job.command)
+    def _write(self) -> None:
+        ended, self._ended = self._ended, []
+        if not ended:
             return
+        kept = outcomes_record(self.by.owner, [(job.command, job.deed, ending) for job, ending in ended])
+        for job, ending in ended:
+            if job.command in kept:
+                self._count(job, ending)
+            else:
+                logger.warning("command %s was ended by recovery meanwhile", job.command)
+        self._progress()
+
+    def _count(self, job: Job, ending: Ending) -> None:
         state, report = ending.state, self.report
         if state == Command.State.UNKNOWN:
             self._unknown[job.command] = job
@@ -409,7 +438,6 @@ class _Work:
             self._failure(ending.code, dict(ending.params), job.subject)
             if job.mailbox is not None:
                 report.failed_mailboxes.add(job.mailbox)
-        self._progress()
 
     def _read_unknown(self, sessions: Sessions, in_flight: int) -> None:
         """Those that got no answer are read in a new session. One that cannot be read stays open for settle.py."""
@@ -422,7 +450,9 @@ class _Work:
             should_stop=self.hold.should_stop,
         )
         for pk, (reading, server) in found.items():
-            self._record(jobs[pk], ending_of(jobs[pk].deed, reading, server=server, otherwise=OUTCOME_UNKNOWN))
+            ending = ending_of(jobs[pk].deed, reading, server=server, otherwise=OUTCOME_UNKNOWN)
+            self._ended.append((jobs[pk], ending))
+        self._write()
         left = [job for pk, job in jobs.items() if pk not in found]
         self.report.unknown += len(left)
         self.report.failed_mailboxes |= {job.mailbox for job in left if job.mailbox is not None}

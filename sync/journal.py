@@ -176,12 +176,14 @@ def ledger_note(intents: Mapping[int, Intent]) -> None:
 # --- while ------------------------------------------------------------------------------------------------------------
 
 
-def sent_mark(command: int, owner: str, hold: Hold) -> bool:
-    """Just before it is handed to the wire. False when the row is not this order's to send (any more). Raises
+def sent_mark(commands: Collection[int], owner: str, hold: Hold) -> set[int]:
+    """Just before they are handed to the wire. Returns those that are still this order's to send. Raises
     LeaseLostError: then nothing may be sent at all."""
     with hold.guard():
-        mine = Command.objects.filter(pk=command, state=State.PLANNED, owner=owner)
-        return bool(mine.update(state=State.SENT, sent_at=Now(), lease_expires_at=lease_end()))
+        mine = Command.objects.filter(pk__in=commands, state=State.PLANNED, owner=owner)
+        found = set(mine.values_list("pk", flat=True))
+        mine.update(state=State.SENT, sent_at=Now(), lease_expires_at=lease_end())
+    return found
 
 
 def leases_renew(owner: str) -> None:
@@ -193,17 +195,19 @@ def leases_renew(owner: str) -> None:
 
 
 @transaction.atomic
-def planned_cancel(owner: str, code: str = "") -> int:
-    """What was not sent will not be: the next run plans anew. Returns how many."""
-    mine = Command.objects.filter(owner=owner, state=State.PLANNED)
-    return unsent_end(mine.values_list("pk", flat=True), State.CANCELED, code)
+def rest_cancel(owner: str, unsent: Collection[int]) -> int:
+    """What was not sent will not be: the next run plans anew. unsent: marked as sent, and never handed over. Returns
+    how many."""
+    planned = Command.objects.filter(owner=owner, state=State.PLANNED).values_list("pk", flat=True)
+    marked = Command.objects.filter(owner=owner, state=State.SENT, pk__in=unsent).values_list("pk", flat=True)
+    return unsent_end([*planned, *marked], State.CANCELED, "")
 
 
 def unsent_end(commands: Iterable[int], state: Command.State, code: str) -> int:
     """End rows that were not sent, with what was noted for them. Returns how many."""
     ended = 0
-    for chosen in blocks(list(commands)):
-        rows = Command.objects.filter(pk__in=chosen, state=State.PLANNED)
+    for chosen in blocks(commands):
+        rows = Command.objects.filter(pk__in=chosen, state__in=(State.PLANNED, State.SENT))
         ended += rows.update(state=state, finished_at=Now(), lease_expires_at=None, error_code=code[:64])
         ledger_forget(chosen)
     return ended

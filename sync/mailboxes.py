@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MAILBOXES_HELD = "mailbox_sweep_held"
 # Distinguished names in one filter: each is long, and how long a filter may be is not documented.
 NAMES_A_FILTER = 10
+FEW = 16
 _RDN = re.compile(r"(?<!\\),")
 _DOMAIN = re.compile(r"(?:^|(?<!\\),)DC=([^,]+)", re.IGNORECASE)
 _COLUMNS = (
@@ -219,14 +220,22 @@ def mailbox_store(
         elif row.read_at > asked_at or row.pk in busy or not _take(row, columns):
             same.append(row.pk)
         else:
-            row.changed_at = asked_at
+            row.changed_at = row.read_at = asked_at
+            row.seen_fence = row.seen_fence if fence is None else fence
             different.append(row)
     Mailbox.objects.bulk_create(new, batch_size=500)
-    Mailbox.objects.bulk_update(different, [*_COLUMNS, "gone_at", "changed_at"], batch_size=200)
-    seen = Mailbox.objects.filter(pk__in=[*same, *(row.pk for row in different)])
-    if fence is not None:
-        seen.update(seen_fence=fence)
-    seen.filter(read_at__lt=asked_at).exclude(pk__in=busy).update(read_at=asked_at)
+    names = [*_COLUMNS, "gone_at", "changed_at", "read_at", "seen_fence"]
+    if len(different) <= FEW:
+        # Read back after a command, as thousands are, a few at a time: a bulk of few takes several times as long.
+        for row in different:
+            row.save(update_fields=names)
+    else:
+        Mailbox.objects.bulk_update(different, names, batch_size=200)
+    if same:
+        seen = Mailbox.objects.filter(pk__in=same)
+        if fence is not None:
+            seen.update(seen_fence=fence)
+        seen.filter(read_at__lt=asked_at).exclude(pk__in=busy).update(read_at=asked_at)
     return {row.pk for row in (*new, *different)}
 
 

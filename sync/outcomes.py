@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,26 +104,60 @@ def ending_of_error(error: ExchangeError, server: str) -> Ending:
     return Ending(State.FAILED, code=error.code, params=error.params, server=server or error.server)
 
 
-@transaction.atomic
 def outcome_record(command: int, owner: str, deed: Deed, ending: Ending) -> bool:
     """Write it. False when the row is another's by now, or has ended."""
-    row = (
-        Command.objects.select_for_update(of=("self",)).filter(pk=command, owner=owner, state__in=Command.OPEN).first()
-    )
-    if row is None:
-        return False
-    is_final = ending.state != State.UNKNOWN
-    row.state = ending.state
-    row.server = ending.server[:255]
-    row.error_code, row.error_params = ending.code[:64], storable(dict(ending.params))
-    row.save(update_fields=["state", "server", "error_code", "error_params"])
-    if is_final:
-        Command.objects.filter(pk=command).update(finished_at=Now(), lease_expires_at=None)
-        # The row is no lock any more: what was read may be kept.
+    return command in outcomes_record(owner, [(command, deed, ending)])
+
+
+@transaction.atomic
+def outcomes_record(owner: str, ended: Sequence[tuple[int, Deed, Ending]]) -> set[int]:
+    """Write several at once. Returns the keys of those that were still the caller's."""
+    chosen = [pk for pk, _deed, _ending in ended]
+    mine = Command.objects.select_for_update(of=("self",)).filter(pk__in=chosen, owner=owner, state__in=Command.OPEN)
+    rows = {row.pk: row for row in mine}
+    kept = [(rows[pk], deed, ending) for pk, deed, ending in ended if pk in rows]
+    alike: dict[tuple[str, str, str, str], list[tuple[Command, Ending]]] = {}
+    for row, _deed, ending in kept:
+        key = (ending.state, ending.server, ending.code, repr(ending.params))
+        alike.setdefault(key, []).append((row, ending))
+    for group in alike.values():
+        _state_write([row for row, _ in group], group[0][1])
+    # The rows are no lock any more: what was read may be kept.
+    finals = [(row, deed, ending) for row, deed, ending in kept if ending.state != State.UNKNOWN]
+    _mailboxes_keep(finals)
+    for row, deed, ending in finals:
         _reading_keep(row, deed, ending)
         organization_ledger_settle(row.organization_id, deed, is_done=ending.state == State.DONE)
-    _lines_write(row, deed, ending)
-    return True
+    lines = [line for row, deed, ending in kept for line in _lines(row, deed, ending)]
+    DeviceEvent.objects.bulk_create(lines, batch_size=200)
+    return set(rows)
+
+
+def _state_write(rows: Iterable[Command], ending: Ending) -> None:
+    values: dict[str, Any] = {
+        "state": ending.state,
+        "server": ending.server[:255],
+        "error_code": ending.code[:64],
+        "error_params": storable(dict(ending.params)),
+    }
+    if ending.state != State.UNKNOWN:
+        values |= {"finished_at": Now(), "lease_expires_at": None}
+    pks = []
+    for row in rows:
+        row.state = ending.state
+        pks.append(row.pk)
+    Command.objects.filter(pk__in=pks).update(**values)
+
+
+def _mailboxes_keep(ended: Iterable[tuple[Command, Deed, Ending]]) -> None:
+    """Kept as of the earliest reading: while a command was under way nobody else's was kept."""
+    found: dict[int, list[Reading]] = {}
+    for row, _deed, ending in ended:
+        if ending.reading is not None and ending.reading.mailbox is not None:
+            found.setdefault(row.organization_id, []).append(ending.reading)
+    for organization_id, readings in found.items():
+        records = [reading.mailbox for reading in readings if reading.mailbox is not None]
+        mailbox_store(organization_id, records, asked_at=min(reading.asked_at for reading in readings))
 
 
 def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
@@ -138,40 +172,35 @@ def _reading_keep(row: Command, deed: Deed, ending: Ending) -> None:
         mailbox_gone_mark(row.mailbox_id, reading.asked_at)
         ledger_forget([row.pk])
     elif reading.mailbox is not None:
-        mailbox_store(row.organization_id, [reading.mailbox], asked_at=reading.asked_at)
         if isinstance(deed, MailboxEntries):
             ledger_settle(row.mailbox_id, deed, reading.mailbox)
     elif reading.settings is not None or reading.rules is not None:
         organization_keep(row.organization_id, reading)
+    elif reading.policies is not None:
+        policies_store(row.organization_id, reading.policies, asked_at=reading.asked_at)
     elif reading.statistics is not None and row.mailbox_id is not None:
         statistics_store(row.mailbox_id, reading)
     if isinstance(deed, RemoveDevice) and ending.state == State.DONE:
         device_removed(row)
 
-    elif reading.policies is not None:
-        policies_store(row.organization_id, reading.policies, asked_at=reading.asked_at)
 
-def _lines_write(row: Command, deed: Deed, ending: Ending) -> None:
+def _lines(row: Command, deed: Deed, ending: Ending) -> Iterator[DeviceEvent]:
     code = _EVENTS.get(ending.state)
     if code is None:
         return
     params: dict[str, Any] = {"entries": entries_named(deed), "because": row.because, "kind": row.kind}
     if ending.code:
         params |= {"error_code": ending.code, **ending.params}
-    DeviceEvent.objects.bulk_create(
-        [
-            DeviceEvent(
-                device_id=device, at=Now(), code=code, params=storable(params), actor_name=row.actor_name,
-                run_id=row.run_id, command_id=row.pk,
-            )
-            for device in _devices_there(row.payload.get("devices", ()))
-        ],
-        batch_size=200,
-    )  # fmt: skip
-
-
-def _devices_there(devices: Iterable[int]) -> list[int]:
-    return [int(device) for device in devices]
+    for device in row.payload.get("devices", ()):
+        yield DeviceEvent(
+            device_id=int(device),
+            at=Now(),
+            code=code,
+            params=storable(params),
+            actor_name=row.actor_name,
+            run_id=row.run_id,
+            command_id=row.pk,
+        )
 
 
 # --- mailboxes --------------------------------------------------------------------------------------------------------
