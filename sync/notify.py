@@ -173,6 +173,12 @@ def can_be_retried() -> Q:
     return Q(state=State.FAILED) | Q(state=State.UNKNOWN, finished_at__isnull=False)
 
 
+def is_retriable(notification: Notification) -> bool:
+    """The same of a row as it was read."""
+    is_left = notification.state == State.UNKNOWN and notification.finished_at is not None
+    return notification.state == State.FAILED or is_left
+
+
 @transaction.atomic
 def notification_retry(*, notification: Notification, actor: Actor) -> None:
     """Have a mail tried again, from the start. One that may have left is looked for first, where that can be done.

@@ -19,6 +19,7 @@ from sync.models import (
     HeldDenial,
     ManagedDevice,
     MobileDevice,
+    Notification,
     SyncRun,
 )
 
@@ -158,4 +159,13 @@ def overrides_for(person: Person) -> QuerySet[AccessOverride]:
         AccessOverride.objects.filter(organization__in=organizations_for(person))
         .select_related("organization__tenant", "mailbox")
         .order_by("-made_at", "-pk")
+    )
+
+
+def notifications_for(person: Person) -> QuerySet[Notification]:
+    """Mails to people of the organizations a person may see, newest first."""
+    return (
+        Notification.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant", "device", "run")
+        .order_by("-pk")
     )

@@ -31,6 +31,7 @@ from sync.models import (
     Mailbox,
     ManagedDevice,
     MobileDevice,
+    Notification,
     PolicyVersion,
     RunEvent,
     SyncRun,
@@ -354,3 +355,25 @@ class CommandFactory(Rows):
     actor_name = "Sync"
     planned_at = LazyFunction(timezone.now)
     finished_at = SelfAttribute("planned_at")
+
+
+class NotificationFactory(Rows):
+    """A mail that was sent a minute ago."""
+
+    class Meta:
+        model = Notification
+
+    organization = SelfAttribute("device.organization")
+    device = SubFactory(DeviceFactory)
+    denial = Sequence(lambda n: f"{n}:1")
+    recipient = Sequence(lambda n: f"person{n}@contoso.lab")
+    language = "en"
+    reason = "notEnrolled"
+    message_id = Sequence(lambda n: f"<{n}@contoso.lab>")
+    state = Notification.State.SENT
+    made_at = LazyFunction(lambda: timezone.now() - datetime.timedelta(minutes=1))
+    finished_at = SelfAttribute("made_at")
+
+    class Params:
+        failed = Trait(state=Notification.State.FAILED, error_code="mail_recipient_refused", attempts=1)
+        queued = Trait(state=Notification.State.QUEUED, finished_at=None)

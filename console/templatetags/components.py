@@ -14,7 +14,7 @@ from heroicons.templatetags.heroicons import heroicon_mini
 
 from connectors.models import Connector, ConnectorStatus
 from connectors.problems import problem
-from sync.models import SyncRun
+from sync.models import Notification, SyncRun
 from sync.selectors import run_progress
 
 register = template.Library()
@@ -33,6 +33,14 @@ RUN_LOOK = {
     SyncRun.Status.FAILED: ("danger", "x-circle"),
     SyncRun.Status.CANCELED: ("neutral", "stop-circle"),
     SyncRun.Status.INTERRUPTED: ("danger", "exclamation-triangle"),
+}
+NOTIFICATION_LOOK = {
+    Notification.State.QUEUED: ("info", "clock"),
+    Notification.State.SENDING: ("info", "arrow-path"),
+    Notification.State.SENT: ("success", "check-circle"),
+    Notification.State.FAILED: ("danger", "x-circle"),
+    Notification.State.UNKNOWN: ("warning", "question-mark-circle"),
+    Notification.State.SUPPRESSED: ("neutral", "minus-circle"),
 }
 
 # Exchange's labels of DeviceAccessState; a newer one is shown as it is.
@@ -108,6 +116,13 @@ def run_status(run: SyncRun) -> dict[str, Any]:
     """How a run stands or ended."""
     tone, name = RUN_LOOK.get(SyncRun.Status(run.status), ("neutral", "question-mark-circle"))
     return {"tone": tone, "icon_name": name, "label": run.get_status_display(), "title": ""}
+
+
+@register.inclusion_tag("components/badge.html")
+def notification_state(notification: Notification) -> dict[str, Any]:
+    """What became of a mail."""
+    tone, name = NOTIFICATION_LOOK.get(Notification.State(notification.state), ("neutral", "question-mark-circle"))
+    return {"tone": tone, "icon_name": name, "label": notification.get_state_display(), "title": ""}
 
 
 @register.inclusion_tag("components/failure.html")
