@@ -173,9 +173,9 @@ class TestPage:
         more(2)
         for count in (0, 12):
             more(count)
-            with django_assert_num_queries(7):
+            with django_assert_num_queries(8):
                 assert browser.get(address(scene)).status_code == 200
-            with django_assert_num_queries(6):
+            with django_assert_num_queries(7):
                 assert superuser.get(reverse("policies")).status_code == 200
 
 
@@ -486,7 +486,7 @@ class TestHistory:
                 made_by_name="Ada",
             )
         browser = scene.client("reader")
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             words = text_of(browser.get(address(scene, "tenant_policy_history"), {"page": "2"}).content.decode())
         assert "21–40 of 45" in words
         assert "Version 25" in words

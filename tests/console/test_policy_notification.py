@@ -128,9 +128,9 @@ class TestForm:
 
     def test_queries(self, scene: Scene, organization: ExchangeOrganization, django_assert_num_queries: Any) -> None:
         browser = scene.client("reader")
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             browser.get(at(organization))
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(7):
             browser.get(at(organization, "notification_account"))
 
 

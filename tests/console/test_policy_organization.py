@@ -104,7 +104,7 @@ class TestPage:
         DeviceFactory(organization=organization, device_type="Gone", gone_at=timezone.now())
         DeviceFactory(device_type="Elsewhere")
         browser = scene.client("administrator")
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             words = text_of(browser.get(where).content.decode())
         assert (
             "iPhone 3 devices Add rule iPhone Android 1 device Add rule Android WindowsMail known to Exchange" in words
