@@ -21,9 +21,9 @@ bench: ## measure (ONLY=sync for one section); writes GATEHOUSE_HOME/bench.json
 	@scripts/setup.sh dev
 	@$(PY) -m bench $(ONLY)
 
-crash: ## twenty SIGKILLs in the middle of syncs of 20,000 devices
+crash: ## SIGKILLs: twenty in the middle of syncs of 20,000 devices, a hundred while 2,000 commands are sent
 	@scripts/setup.sh dev
-	@CRASH_KILLS=20 CRASH_DEVICES=20000 $(PY) -m pytest -s tests/crash
+	@CRASH_KILLS=20 CRASH_DEVICES=20000 CRASH_ACT_KILLS=100 CRASH_ACT_COMMANDS=2000 $(PY) -m pytest -s tests/crash
 
 lint: ## style, types, import rules
 	@scripts/setup.sh dev

@@ -390,7 +390,7 @@ class _Work:
         self.report.planned += len(rows)
         if not rows:
             self.report.failed += 1
-            self._failure("busy", {}, intent.subject)
+            self._failure("subject_busy", {}, intent.subject)
         jobs = [Job(pk, one.deed, one.subject) for pk, one in rows.items()]
         waiting = _Waiting(jobs, intent.denies, time.monotonic() + settings.NOTIFY_BEFORE_DENIAL_SECONDS)
         while intent.denies and not waiting.is_over and not self.hold.should_stop():
