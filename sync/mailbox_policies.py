@@ -80,10 +80,15 @@ def policy_create(
     known = _known(key, PolicyCreate.kind, organization)
     if known is not None:
         return known
-    deed = PolicyCreate(
+    deed = creation_of(organization=organization, name=name, settings=settings)
+    return _request(connector, SUBJECT, deed, key, actor)
+
+
+def creation_of(*, organization: ExchangeOrganization, name: str, settings: Mapping[str, PolicyValue]) -> PolicyCreate:
+    """What policy_create() would order; to be looked at first."""
+    return PolicyCreate(
         name=_free_name(organization, name), family=_family(organization), settings=settings_clean(_unlisted(settings))
     )
-    return _request(connector, SUBJECT, deed, key, actor)
 
 
 def policy_change(
@@ -100,6 +105,14 @@ def policy_change(
     known = _known(key, PolicySet.kind, policy.organization)
     if known is not None:
         return known
+    deed = change_of(policy=policy, name=name, settings=settings, based_on=based_on)
+    return _request(connector, SUBJECT, deed, key, actor)
+
+
+def change_of(
+    *, policy: MailboxPolicy, name: str, settings: Mapping[str, PolicyValue], based_on: str | None = None
+) -> PolicySet:
+    """What policy_change() would order; to be looked at first."""
     _there(policy)
     if based_on is not None and based_on != stamp_of(policy):
         raise ValidationError(
@@ -112,13 +125,12 @@ def policy_change(
     changed = settings_clean(changes(settings_of(policy), settings))
     if not changed and new_name == policy.name:
         raise ValidationError(_("Nothing is different: there is nothing to change."), code="unchanged")
-    deed = PolicySet(
+    return PolicySet(
         policy=str(policy.guid),
         name=new_name if new_name != policy.name else "",
         family=_family(policy.organization),
         settings=changed,
     )
-    return _request(connector, SUBJECT, deed, key, actor)
 
 
 def policy_make_default(*, policy: MailboxPolicy, key: str, actor: Actor) -> Command:
@@ -181,7 +193,8 @@ def policy_assign(
                 )
             has = mailbox.mailbox_policy.strip().lower()
             own_key = f"{key[:60]}:{mailbox.pk}"
-            if (has in names if policy is not None else not has) and _known(own_key, PolicyAssign.kind, organization) is None:
+            has_it = has in names if policy is not None else not has
+            if has_it and _known(own_key, PolicyAssign.kind, organization) is None:
                 continue
             deed = PolicyAssign(
                 mailbox=str(mailbox.guid),

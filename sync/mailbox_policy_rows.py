@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from connectors.exchange.client import ExchangeClient
 from connectors.exchange.errors import NotPermittedError
 from connectors.exchange.records import MailboxPolicyRecord
 from connectors.models import ExchangeOrganization
+from connectors.selectors import Person, organizations_for
 from sync.events import storable
 from sync.mailbox_policy_values import to_json
 from sync.models import Mailbox, MailboxPolicy
@@ -87,6 +88,15 @@ def _values(record: MailboxPolicyRecord) -> dict[str, Any]:
     }
 
 
+def mailbox_policies_for(person: Person) -> QuerySet[MailboxPolicy]:
+    """Policies, those that are gone too, of the organizations a person may see; the default first, then by name."""
+    return (
+        MailboxPolicy.objects.filter(organization__in=organizations_for(person))
+        .select_related("organization__tenant")
+        .order_by("-is_default", "name", "pk")
+    )
+
+
 # --- who has which ----------------------------------------------------------------------------------------------------
 
 
@@ -103,11 +113,11 @@ def _named(names: Iterable[str]) -> Q:
     return found
 
 
-def _holders(policy: MailboxPolicy) -> Any:
+def _holders(policy: MailboxPolicy) -> QuerySet[Mailbox]:
     return Mailbox.objects.filter(_named(names_of(policy)), organization_id=policy.organization_id)
 
 
-def mailboxes_of(policy: MailboxPolicy) -> Any:
+def mailboxes_of(policy: MailboxPolicy) -> QuerySet[Mailbox]:
     """Present mailboxes that have the policy: by their own choice, and of the default all that have none."""
     chosen = _named(names_of(policy))
     if policy.is_default:
@@ -115,7 +125,7 @@ def mailboxes_of(policy: MailboxPolicy) -> Any:
     return Mailbox.objects.filter(chosen, organization_id=policy.organization_id, gone_at=None)
 
 
-def own_mailboxes_of(policy: MailboxPolicy) -> Any:
+def own_mailboxes_of(policy: MailboxPolicy) -> QuerySet[Mailbox]:
     """Present mailboxes that name the policy themselves."""
     return _holders(policy).filter(gone_at=None)
 

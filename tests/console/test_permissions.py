@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 import zlib
 
 import pytest
@@ -16,7 +17,7 @@ from connectors.actors import SETUP
 from console.accounts.models import Role
 from console.accounts.permissions import ALLOWED, Action, actions_in, require
 from console.accounts.tokens import token_make
-from sync.models import CsvImport, PolicyVersion
+from sync.models import CsvImport, MailboxPolicy, PolicyVersion
 from tests.console.conftest import Scene
 from tests.factories import (
     ApprovalFactory,
@@ -118,6 +119,15 @@ TENANT_ADDRESSES = {
     "policy_roll_back": ("get", Role.ADMINISTRATOR),
     "organization_policy": ("post", Role.ADMINISTRATOR),
     "organization_policy_history": ("get", Role.READER),
+    "organization_mailbox_policies": ("get", Role.READER),
+    "organization_mailbox_policies_compare": ("get", Role.READER),
+    "organization_mailbox_policies_read": ("post", Role.OPERATOR),
+    "organization_mailbox_policy_create": ("get", Role.ADMINISTRATOR),
+    "mailbox_policy": ("get", Role.READER),
+    "mailbox_policy_edit": ("get", Role.ADMINISTRATOR),
+    "mailbox_policy_default": ("post", Role.ADMINISTRATOR),
+    "mailbox_policy_remove": ("post", Role.ADMINISTRATOR),
+    "mailbox_policy_mailboxes": ("post", Role.ADMINISTRATOR),
     "organization_notification": ("post", Role.ADMINISTRATOR),
     "notification_preview": ("get", Role.READER),
     "notification_test": ("post", Role.ADMINISTRATOR),
@@ -198,6 +208,11 @@ def _address(name: str, scene: Scene) -> str:
         return reverse(name, args=[token.public_id])
     if name.startswith(("tenant_policy", "source", "api_tokens")):
         return reverse(name, args=[scene.connector.organization.tenant.public_id])
+    if name.startswith("mailbox_policy"):
+        made = MailboxPolicy.objects.create(
+            organization=scene.connector.organization, guid=uuid.uuid4(), name="Strict", read_at=timezone.now()
+        )
+        return reverse(name, args=[made.public_id])
     if name.startswith(("organization", "notification")):
         return reverse(name, args=[scene.connector.organization.public_id])
     if name.startswith("run"):

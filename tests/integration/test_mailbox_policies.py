@@ -98,7 +98,7 @@ def test_the_life_of_a_policy(fresh_lab: Callable[..., Lab], version: str, noun:
         done(command)
     assert in_lab(organization, "Field")["mailboxes"] == 2
     assert mailboxes_of(policy("Field")).count() == 2
-    (back,) = policy_assign(organization=ours, mailboxes=[boxes[0]], policy=None, key="4", actor=ADA)
+    (back,) = policy_assign(organization=ours, mailboxes=[Mailbox.objects.get(pk=boxes[0].pk)], policy=None, key="4", actor=ADA)
     done(back)
     assert in_lab(organization, "Field")["mailboxes"] == 1
 
