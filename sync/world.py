@@ -47,7 +47,12 @@ class World:
     def as_it_is(self) -> World:
         """The same with Exchange's settings as they are: for syncs that enforce none. What the policy wants of them may
         have to wait for approval, and nobody must be let in or kept out as if it had come already."""
+        governed = {rule.key for rule in (*self.organization.rules, *self.ledger.rules)}
         policy = replace(
-            self.organization, default_level=None, rules=(), user_mail_insert=None, admin_mail_recipients=None
+            self.organization,
+            default_level=None,
+            rules=tuple(rule for rule in self.exchange.rules if rule.key in governed),
+            user_mail_insert=None,
+            admin_mail_recipients=None,
         )
-        return replace(self, organization=policy, ledger=replace(self.ledger, rules=()))
+        return replace(self, organization=policy)

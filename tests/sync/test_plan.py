@@ -213,9 +213,11 @@ class TestSettings:
             rules=(replace(RULE, level=Level.QUARANTINE),),
             user_mail_insert="New",
         )
-        made = replace(made, ledger=Ledger(rules=(RULE,)))
+        made = replace(made, ledger=Ledger(rules=(RULE, replace(RULE, query="gone"))))
         assert planned(made).settings != ()
         assert planned(made.as_it_is()).commands == ()
+        # What is somebody else's is the same in both.
+        assert drifted(made.as_it_is()) == drifted(made)
 
 
 class TestStages:
