@@ -119,6 +119,7 @@ def _decide(request: HttpRequest, found: Approval, form: DecisionForm) -> bool:
         )
     except ValidationError as error:
         errors_take(form, error)
+        found.refresh_from_db()
         return False
     if decision == APPROVE:
         messages.success(request, _("Approved.") + (" " + _("A run carries it out now.") if asked else ""))

@@ -70,7 +70,6 @@ def drift(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """One drift: what was expected and found; of an entry, what is to become of it."""
     found: Drift = get_object_or_404(drifts_for(request.user), public_id=public_id)
     allowed = actions_in(request.user, found.organization.tenant)
-    is_open_entry = found.kind in ENTRIES and found.ended_at is None
     form = ChoiceForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
         require(request.user, Action.ACCESS, found.organization.tenant)
@@ -84,6 +83,7 @@ def drift(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
                 )
             except ValidationError as error:
                 errors_take(form, error)
+                found.refresh_from_db()
             else:
                 messages.success(
                     request,
@@ -96,7 +96,8 @@ def drift(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         **_row(found),
         "organization": found.organization,
         "tenant": found.organization.tenant,
-        "form": form if is_open_entry and "access" in allowed else None,
+        "form": form,
+        "can_choose": found.kind in ENTRIES and found.ended_at is None and Action.ACCESS in allowed,
         "allowed": allowed,
     }
     return render(request, "pages/drift.html", context, status=422 if form.errors else 200)
