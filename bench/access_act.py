@@ -92,8 +92,9 @@ def phones(count: int) -> list[Any]:
         "owner"
     )
     for device in rows.order_by("pk").iterator(chunk_size=2000):
-        if not device.owner.allowed and not device.owner.blocked:
-            found.setdefault(device.owner_id, device)
+        owner = device.owner
+        if owner is not None and not owner.allowed and not owner.blocked:
+            found.setdefault(owner.pk, device)
         if len(found) == count:
             return list(found.values())
     raise SystemExit(f"bench: only {len(found)} mailboxes have a phone")
