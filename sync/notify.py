@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,12 @@ class _Telling:
     run_id: int | None
     values: NotificationValues
     sender: str
+    # A worker's clock, as verdicts have it; and an expression in each of thousands of rows would take its time.
+    now: datetime.datetime
 
     @property
     def repeats_before(self) -> datetime.datetime:
-        return timezone.now() - datetime.timedelta(days=self.values.repeat_days)
+        return self.now - datetime.timedelta(days=self.values.repeat_days)
 
 
 def denials_noted(organization_id: int, run_id: int | None, denied: tuple[Denied, ...]) -> None:
@@ -63,7 +65,7 @@ def denials_noted(organization_id: int, run_id: int | None, denied: tuple[Denied
     account = NotificationAccount.objects.filter(organization=organization_id).first()
     if account is None or account.channel == NotificationAccount.Channel.NONE:
         return
-    telling = _Telling(organization_id, run_id, values, account.sender)
+    telling = _Telling(organization_id, run_id, values, account.sender, timezone.now())
     queued = 0
     for chosen in blocks(denied):
         queued += _write(telling, list(_rows(telling, chosen)))
@@ -71,60 +73,95 @@ def denials_noted(organization_id: int, run_id: int | None, denied: tuple[Denied
         notify_dispatch(organization_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Phone:
+    """What a row needs of a phone and its person."""
+
+    pk: int
+    owner: int | None
+    device_id_key: str
+    address: str
+    language: str
+
+    @property
+    def recipient(self) -> str:
+        """Where the person is told; "" where there is none."""
+        try:
+            validate_email(self.address)
+        except ValidationError:
+            return ""
+        return self.address
+
+
+def _phones(denied: Sequence[Denied]) -> dict[int, _Phone]:
+    rows = MobileDevice.objects.filter(pk__in=[one.device for one in denied]).values_list(
+        "pk", "owner_id", "device_id_key", "owner__primary_smtp", "owner__person__preferred_language"
+    )
+    return {
+        pk: _Phone(pk, owner, key, (address or "").strip(), language or "")
+        for pk, owner, key, address, language in rows
+    }
+
+
 def _rows(telling: _Telling, denied: Sequence[Denied]) -> Iterator[Notification]:
-    devices = MobileDevice.objects.select_related("owner__person").in_bulk([one.device for one in denied])
-    numbers = _numbers(devices)
-    told = _told(telling, devices.values())
+    phones = _phones(denied)
+    numbers = _numbers(phones)
+    told = _told(telling, phones.values()) if numbers else set()
     for one in denied:
-        device = devices.get(one.device)
-        number = numbers.get(one.device)
-        if device is None or number is None:
+        if one.device not in numbers:
             continue
-        recipient = _address(device)
-        because = "" if recipient else NO_ADDRESS
-        if (device.owner_id, device.device_id_key) in told:
+        phone = phones[one.device]
+        because = "" if phone.recipient else NO_ADDRESS
+        if (phone.owner, phone.device_id_key) in told:
             because = REPEATED
         yield Notification(
             public_id=uuid.uuid4(),
             organization_id=telling.organization_id,
-            device_id=device.pk,
+            device_id=phone.pk,
             run_id=telling.run_id,
-            denial=f"{device.pk}:{number}",
-            recipient=recipient,
-            language=_language(device, telling.values),
+            denial=f"{phone.pk}:{numbers[phone.pk]}",
+            recipient=phone.recipient,
+            # The person's, as the directory has it; else the organization's.
+            language=known_language(phone.language or telling.values.language),
             reason=one.reason[:32],
             message_id=new_message_id(telling.sender),
             state=State.SUPPRESSED if because else State.QUEUED,
             suppressed_because=because,
-            made_at=Now(),
-            finished_at=Now() if because else None,
+            made_at=telling.now,
+            finished_at=telling.now if because else None,
         )
 
 
-def _numbers(devices: Mapping[int, MobileDevice]) -> dict[int, int]:
+def _numbers(devices: Iterable[int]) -> dict[int, int]:
     """Which denial of each phone this is. Without those whose present one was noted already: a phone is denied until
     its verdict lets it in."""
-    last: dict[int, Notification] = {}
-    for row in Notification.objects.filter(device__in=devices).order_by("pk"):
-        last[row.device_id] = row
-    since = {pk: row.made_at for pk, row in last.items()}
+    keys = list(devices)
+    last: dict[int, tuple[str, datetime.datetime]] = {
+        device: (denial, made_at)
+        for device, denial, made_at in Notification.objects.filter(device__in=keys)
+        .order_by("pk")
+        .values_list("device_id", "denial", "made_at")
+    }
     let_in: set[int] = set()
-    if since:
+    if last:
         events = DeviceEvent.objects.filter(
-            device__in=since, code="verdict", params__state=AccessState.ALLOWED.value, at__gte=min(since.values())
+            device__in=last,
+            code="verdict",
+            params__state=AccessState.ALLOWED.value,
+            at__gte=min(made_at for _denial, made_at in last.values()),
         )
-        let_in = {pk for pk, at in events.values_list("device_id", "at") if at >= since[pk]}
+        let_in = {pk for pk, at in events.values_list("device_id", "at") if at >= last[pk][1]}
     return {
-        pk: int(last[pk].denial.rpartition(":")[2]) + 1 if pk in last else 1
-        for pk in devices
+        pk: int(last[pk][0].rpartition(":")[2]) + 1 if pk in last else 1
+        for pk in keys
         if pk not in last or pk in let_in
     }
 
 
-def _told(telling: _Telling, devices: Iterable[MobileDevice]) -> set[tuple[int | None, str]]:
+def _told(telling: _Telling, phones: Iterable[_Phone]) -> set[tuple[int | None, str]]:
     """Whom we told of which phone lately, or are about to: (mailbox, id). A phone whose partnership was removed and
     made anew is the same one."""
-    owners = {device.owner_id for device in devices if device.owner_id is not None}
+    owners = {phone.owner for phone in phones if phone.owner is not None}
     rows = Notification.objects.filter(
         Q(made_at__gte=telling.repeats_before) | Q(finished_at__gte=telling.repeats_before),
         device__owner__in=owners,
@@ -133,35 +170,22 @@ def _told(telling: _Telling, devices: Iterable[MobileDevice]) -> set[tuple[int |
     return set(rows.values_list("device__owner_id", "device__device_id_key"))
 
 
-def _address(device: MobileDevice) -> str:
-    """Where the person is told; "" where there is none."""
-    address = device.owner.primary_smtp.strip() if device.owner is not None else ""
-    try:
-        validate_email(address)
-    except ValidationError:
-        return ""
-    return address
-
-
-def _language(device: MobileDevice, values: NotificationValues) -> str:
-    """The person's, as the directory has it; else the organization's."""
-    person = device.owner.person if device.owner is not None else None
-    return known_language(person.preferred_language if person and person.preferred_language else values.language)
-
-
 def _write(telling: _Telling, rows: Sequence[Notification]) -> int:
     """Returns how many are to be sent. Of two orders that note one denial, the first counts."""
-    Notification.objects.bulk_create(rows, batch_size=200, ignore_conflicts=True)
-    made = list(Notification.objects.filter(public_id__in=[row.public_id for row in rows]))
-    lines = ((row, _CODES.get(row.suppressed_because)) for row in made)
-    DeviceEvent.objects.bulk_create((_line(row, code, telling.run_id) for row, code in lines if code), batch_size=200)
-    return sum(1 for row in made if row.state == State.QUEUED)
+    if not rows:
+        return 0
+    Notification.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    kept = Notification.objects.filter(public_id__in=[row.public_id for row in rows])
+    made = set(kept.values_list("public_id", flat=True))
+    lines = ((row, _CODES.get(row.suppressed_because)) for row in rows if row.public_id in made)
+    DeviceEvent.objects.bulk_create((_line(row, code, telling) for row, code in lines if code), batch_size=500)
+    return sum(1 for row in rows if row.public_id in made and row.state == State.QUEUED)
 
 
-def _line(row: Notification, code: str, run_id: int | None) -> DeviceEvent:
+def _line(row: Notification, code: str, telling: _Telling) -> DeviceEvent:
     params = storable({"language": row.language, "reason": row.reason})
     return DeviceEvent(
-        device_id=row.device_id, at=Now(), code=code, params=params, actor_name=ACTOR_NAME, run_id=run_id
+        device_id=row.device_id, at=telling.now, code=code, params=params, actor_name=ACTOR_NAME, run_id=telling.run_id
     )
 
 

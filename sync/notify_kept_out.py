@@ -38,13 +38,12 @@ def kept_out_note(
     belongs to. Safe to repeat: a denial that was noted is not noted again."""
     if not loaded.policy.notification.enabled or loaded.doubts:
         return
-    found = list(_kept_out(loaded, verdicts))
-    if not found:
-        return
-    new = _new(loaded)
-    for chosen in blocks([one for one in found if one.device in new]):
-        with guard():
-            denials.noted(loaded.organization.pk, run.pk if run else None, tuple(chosen))
+    for chosen in blocks(_kept_out(loaded, verdicts)):
+        new = _new(loaded, [one.device for one in chosen])
+        told = tuple(one for one in chosen if one.device in new)
+        if told:
+            with guard():
+                denials.noted(loaded.organization.pk, run.pk if run else None, told)
 
 
 def _kept_out(loaded: Loaded, verdicts: Mapping[Key, Verdict]) -> Iterator[Denied]:
@@ -66,33 +65,15 @@ def _denied(device: EasDevice, verdict: Verdict) -> Denied:
     return Denied(int(device.key), int(device.mailbox), verdict.access.value, verdict.reason.value, verdict.row.value)
 
 
-def _new(loaded: Loaded) -> set[int]:
-    """Phones that are new, and those that were let in until lately."""
+def _new(loaded: Loaded, devices: list[int]) -> set[int]:
+    """Of these, the phones that are new, and those that were let in until lately."""
     days = max(NEW_DAYS, loaded.policy.notification.repeat_days)
     since = loaded.world.now - datetime.timedelta(days=days)
     came = Q(when_created__gte=since) | Q(first_sync_time__gte=since)
     untold = Q(when_created=None, first_sync_time=None, first_observed_at__gte=since)
-    phones = MobileDevice.objects.filter(came | untold, organization=loaded.organization, gone_at=None)
-    turned = DeviceAccess.objects.filter(
-        organization=loaded.organization, decided_at__gte=since, state__in=(State.BLOCKED, State.QUARANTINED)
+    new = MobileDevice.objects.filter(came | untold, pk__in=devices)
+    turned = DeviceAccess.objects.filter(pk__in=devices, decided_at__gte=since)
+    lines = DeviceEvent.objects.filter(
+        device__in=turned.values("pk"), code="verdict", at__gte=since, params__before_state=State.ALLOWED.value
     )
-    if loaded.mailboxes is not None:
-        mine = [int(device.key) for device in loaded.world.devices]
-        return {
-            pk
-            for part in blocks(mine)
-            for pk in (*_keys(phones.filter(pk__in=part)), *_let_in_before(turned.filter(pk__in=part), since))
-        }
-    return {*_keys(phones), *_let_in_before(turned, since)}
-
-
-def _keys(rows: object) -> list[int]:
-    return list(rows.values_list("pk", flat=True))  # type: ignore[attr-defined]
-
-
-def _let_in_before(turned: object, since: datetime.datetime) -> Iterator[int]:
-    for part in blocks(_keys(turned)):
-        lines = DeviceEvent.objects.filter(
-            device__in=part, code="verdict", at__gte=since, params__before_state=State.ALLOWED.value
-        )
-        yield from lines.values_list("device_id", flat=True)
+    return {*new.values_list("pk", flat=True), *lines.values_list("device_id", flat=True)}

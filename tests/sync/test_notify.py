@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connectors.actors import Actor
+from connectors.mail.errors import MailTransientError
 from connectors.models import Connector, DeviceSource, NotificationAccount
 from sync import denials
 from sync.checks import check_request
@@ -45,8 +46,9 @@ NOW = timezone.now()
 
 
 @pytest.fixture(autouse=True)
-def _no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_queue(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr("sync.dispatch._send_prompt", lambda *_: None)
+    settings.NOTIFY_BEFORE_DENIAL_SECONDS = 0.0
 
 
 def phone(number: int = 0, **values: Any) -> MobileDevice:
@@ -312,6 +314,44 @@ def test_a_phone_that_somebody_elses_rule_keeps_out_now_is_told_of(
 
     assert DeviceAccess.objects.get(device=phone(0)).state == "quarantined"
     assert ("ID0000", State.QUEUED, "") in rows()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_mail_leaves_before_the_mail_access_does(
+    told: Connector, exchange: FakeExchange, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    monkeypatch.setattr("sync.dispatch._send_prompt", lambda task, *_: task == "sync.notify" and send(told, server))
+    enrolled(told, 0)
+    sync()
+    record_of(0, compliance="noncompliant")
+    had: list[tuple[str, ...]] = []
+    server.at("send", lambda: had.append(exchange.box(0).allowed_device_ids))
+
+    sync()
+
+    assert had == [("ID0000",)]
+    assert exchange.box(0).allowed_device_ids == ()
+    assert server.to() == ["person0@contoso.com"]
+    assert story() == ["notificationQueued", "notificationSent"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_server_that_is_down_stops_no_sync(
+    told: Connector, exchange: FakeExchange, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    server.at("open", MailTransientError("down", code="mail_unreachable"))
+    monkeypatch.setattr("sync.dispatch._send_prompt", lambda task, *_: task == "sync.notify" and send(told, server))
+    enrolled(told, 0)
+    sync()
+    record_of(0, compliance="noncompliant")
+
+    run = sync()
+
+    assert run.status == SyncRun.Status.SUCCEEDED
+    assert exchange.box(0).allowed_device_ids == ()
+    assert rows() == [("ID0000", State.QUEUED, "")]
 
 
 # --- again ----------------------------------------------------------------------------------------------------------
