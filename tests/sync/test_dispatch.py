@@ -19,7 +19,7 @@ from django.db import transaction
 from connectors.actors import SETUP
 from connectors.models import Connector
 from sync import dispatch, tasks
-from sync.dispatch import RUN_TASK, queue_of, run_dispatch
+from sync.dispatch import NOTIFY_TASK, RUN_TASK, queue_of, run_dispatch
 from sync.models import SyncRun
 from sync.recover import runs_recover
 from sync.services import run_cancel, sync_request
@@ -177,7 +177,10 @@ class TestTasks:
     def test_names_that_settings_and_queues_know(self) -> None:
         assert tasks.run.name == RUN_TASK
         scheduled = {entry["task"] for entry in django_settings.CELERY_BEAT_SCHEDULE.values()}
-        assert scheduled == {tasks.recover_runs.name, tasks.dispatch_due.name}
+        known = {name for one in vars(tasks).values() if (name := getattr(one, "name", "")) in current_app.tasks}
+        assert {tasks.recover_runs.name, tasks.dispatch_due.name, tasks.dispatch_notifications.name} <= scheduled
+        assert scheduled <= known
+        assert tasks.notify.name == NOTIFY_TASK
 
     def test_a_message_of_a_newer_version(self, connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
         done: list[int] = []
