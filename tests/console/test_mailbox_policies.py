@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
 import uuid
@@ -121,7 +122,7 @@ class TestList:
         html = answer.content.decode()
         assert "The policies are being read from Exchange." in html
         assert 'hx-trigger="every 3s"' in html
-        policy(organization, read_at=timezone.now() + timezone.timedelta(seconds=2))
+        policy(organization, read_at=timezone.now() + datetime.timedelta(seconds=2))
         again = browser.get(answer.redirect_chain[-1][0]).content.decode()
         assert "being read" not in again
         assert "every 3s" not in again

@@ -30,7 +30,7 @@ ADA = Actor(name="Ada")
 def organization(monkeypatch: pytest.MonkeyPatch) -> ExchangeOrganization:
     """Three policies, mailboxes of each, and commands that were done, failed and are under way."""
     monkeypatch.setattr("sync.dispatch._tell", lambda connector, task, *arguments: None)
-    organization = OrganizationFactory(tenant=TenantFactory(name="Contoso"), name="Headquarters")
+    organization: ExchangeOrganization = OrganizationFactory(tenant=TenantFactory(name="Contoso"), name="Headquarters")
     ConnectorFactory(organization=organization)
     settings = {
         "Default": {**DEFAULTS, "AllowNonProvisionableDevices": True},

@@ -98,7 +98,8 @@ def test_the_life_of_a_policy(fresh_lab: Callable[..., Lab], version: str, noun:
         done(command)
     assert in_lab(organization, "Field")["mailboxes"] == 2
     assert mailboxes_of(policy("Field")).count() == 2
-    (back,) = policy_assign(organization=ours, mailboxes=[Mailbox.objects.get(pk=boxes[0].pk)], policy=None, key="4", actor=ADA)
+    one = Mailbox.objects.get(pk=boxes[0].pk)
+    (back,) = policy_assign(organization=ours, mailboxes=[one], policy=None, key="4", actor=ADA)
     done(back)
     assert in_lab(organization, "Field")["mailboxes"] == 1
 

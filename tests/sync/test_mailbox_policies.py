@@ -388,11 +388,17 @@ class TestRefusals:
             ),
             (lambda p: policy_remove(policy=p, key=" ", actor=ADA), "key_used"),
             (
+                lambda p: policy_assign(
+                    organization=p.organization, mailboxes=mailboxes(), policy=p, key="", actor=ADA
+                ),
+                "key_used",
+            ),
+            (
                 lambda p: policy_change(policy=p, name="S", settings={}, key="k", actor=ADA, based_on="other"),
                 "policy_conflict",
             ),
         ],
-        ids=["default already", "nothing differs", "no key", "made from something else"],
+        ids=["default already", "nothing differs", "no key", "no key of an assignment", "made from something else"],
     )
     def test_orders_that_make_no_sense(self, office: FakeExchange, make: Any, code: str) -> None:
         assert refused(lambda: make(policy())).code == code
