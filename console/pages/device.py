@@ -30,6 +30,7 @@ from sync.models import (
     DeviceEvent,
     DeviceLink,
     DeviceStatistics,
+    Drift,
     EntryChoice,
     HeldDenial,
     ManagedDevice,
@@ -148,6 +149,7 @@ def _decided(found: MobileDevice) -> dict[str, Any]:
         "wish": wishes([found])[found.pk],
         "entries": _entries(found, now.named if now else NOWHERE),
         "override": _override(found),
+        "drift": _drift(found) if access is not None and access.hindered_by else None,
         "waiting": HeldDenial.objects.filter(device=found, approval__state=Approval.State.WAITING)
         .select_related("approval")
         .first(),
@@ -164,6 +166,16 @@ def _override(found: MobileDevice) -> AccessOverride | None:
         return None
     return AccessOverride.objects.filter(
         mailbox=found.owner_id, device_id_key=found.device_id_key, ended_at=None
+    ).first()
+
+
+def _drift(found: MobileDevice) -> Drift | None:
+    """The entry of somebody else that hinders, to be adopted or overridden."""
+    if found.owner_id is None:
+        return None
+    kinds = (Drift.Kind.FOREIGN_ALLOW, Drift.Kind.FOREIGN_BLOCK)
+    return Drift.objects.filter(
+        mailbox=found.owner_id, device_id_key=found.device_id_key, kind__in=kinds, ended_at=None
     ).first()
 
 

@@ -15,15 +15,22 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from connectors.models import Connector
-from sync.models import MobileDevice, SyncRun
+from sync.models import Approval, Command, DeviceEvent, DeviceStatistics, Drift, MobileDevice, SyncRun
 from tests.e2e.conftest import DESK, PHONE, Visitor
 from tests.factories import (
     PASSWORD,
+    AccessFactory,
+    ApprovalFactory,
+    CommandFactory,
     ConnectorFactory,
     DeviceFactory,
+    DriftFactory,
     EventFactory,
+    HeldDenialFactory,
+    MailboxFactory,
     MembershipFactory,
     OrganizationFactory,
+    OverrideFactory,
     RunFactory,
     TenantFactory,
     UserFactory,
@@ -61,7 +68,38 @@ def connector() -> Connector:
             access_state=["Allowed", "Blocked", "Quarantined", "DeviceDiscovery", "Pondering"][number],
             device_user_agent="Agent/" + "x" * 300, gone_at=timezone.now() if number == 3 else None,
         )  # fmt: skip
+    access_made(well)
     return well  # type: ignore[no-any-return]
+
+
+def access_made(connector: Connector) -> None:
+    """What is wanted for these devices, and what waits, drifted, was decided by hand and was sent."""
+    organization = connector.organization
+    run = RunFactory(connector=connector, is_dry_run=True, decided=4, commands_planned=1, commands_done=1, held=1)
+    approval = ApprovalFactory(organization=organization, run=run, settings_held=["Set-ActiveSyncOrganizationSettings"])
+    states = ("allowed", "blocked", "quarantined", "unknown", "allowed")
+    for device, state in zip(MobileDevice.objects.order_by("pk"), states, strict=True):
+        device.owner = MailboxFactory(organization=organization, display_name=device.user_display_name)
+        device.owner.allowed = [device.device_id]
+        device.owner.save()
+        device.save()
+        AccessFactory(
+            device=device, state=state, access="block", rule="noRecord", outcome="unmatched",
+            hindered_by="foreignAllow" if state == "allowed" else "",
+        )  # fmt: skip
+        HeldDenialFactory(approval=approval, device=device)
+        DriftFactory(mailbox=device.owner, device=device, device_id_key=device.device_id_key)
+        OverrideFactory(mailbox=device.owner, device_id=device.device_id, reason="Travels " * 20)
+        command = CommandFactory(
+            mailbox=device.owner, device=device, run=run, state="failed" if state == "blocked" else "observed",
+            error_code="object_not_found" if state == "blocked" else "", payload={"devices": [device.pk]},
+            text="Set-CASMailbox -Identity '" + "x" * 200 + "'",
+        )  # fmt: skip
+        DeviceEvent.objects.create(
+            device=device, at=timezone.now(), code="commandPlanned", command=command, run=run,
+            params={"entries": ["allowAdd"], "because": "fullSync"},
+        )  # fmt: skip
+        DeviceStatistics.objects.create(device=device, read_at=timezone.now(), wipe_requested_at=timezone.now())
 
 
 @pytest.fixture
@@ -77,7 +115,7 @@ def signed_in(live_server: Any, connector: Connector) -> list[Any]:
 
 def addresses(connector: Connector) -> dict[str, str]:
     """Every page there is."""
-    runs = {run.status: run for run in SyncRun.objects.all()}
+    runs = {f"{run.status}{', dry' if run.is_dry_run else ''}": run for run in SyncRun.objects.all()}
     others = {c.organization.name: c for c in Connector.objects.select_related("organization")}
     device = MobileDevice.objects.order_by("pk").first()
     gone = MobileDevice.objects.exclude(gone_at=None).first()
@@ -110,6 +148,19 @@ def addresses(connector: Connector) -> dict[str, str]:
                 "notification_account",
             )
         },
+        "allow": reverse("device_override", args=[device.public_id, "allow"]),
+        "wipe": reverse("device_destroy", args=[device.public_id, "wipe"]),
+        "account-only wipe": reverse("device_destroy", args=[device.public_id, "wipe-account"]),
+        "remove": reverse("device_destroy", args=[device.public_id, "remove"]),
+        "link": reverse("device_link", args=[device.public_id]),
+        "approvals": reverse("approvals"),
+        "approval": reverse("approval", args=[Approval.objects.get().public_id]),
+        "drift": reverse("drifts"),
+        "one drift": reverse("drift", args=[Drift.objects.order_by("pk")[:1].get().public_id]),
+        "overrides": reverse("overrides"),
+        "commands": reverse("commands"),
+        "command that failed": reverse("command", args=[Command.objects.get(state="failed").public_id]),
+        "dry run": reverse("dry_run", args=[SyncRun.objects.get(is_dry_run=True).public_id]),
         "password": reverse("account_change_password"),
         "sign out": reverse("account_logout"),
         "no such page": "/nothing/",
@@ -212,11 +263,47 @@ def test_everything_works_without_scripts(visitor: Visitor, connector: Connector
     expect(page.get_by_text("The schedule was changed.")).to_be_visible()
 
     page.goto("/devices/")
-    page.get_by_label("Access state").select_option("Blocked")
+    page.get_by_label("Exchange shows").select_option("Blocked")
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="王小明").click()
     expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def test_many_devices_are_decided_about_by_keyboard_and_without_scripts(
+    visitor: Visitor, connector: Connector, signed_in: list[Any]
+) -> None:
+    for scripts in (True, False):
+        page = visitor.page(scripts=scripts, cookies=signed_in)
+        page.goto("/devices/")
+        if scripts:
+            page.get_by_label("Select all on this page").check()
+            assert page.locator('input[name="device"]:checked').count() == 4
+        else:
+            page.locator('input[name="device"]').first.check()
+        page.get_by_role("button", name="Block", exact=True).focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Block devices")
+        if scripts:
+            assert violations(page) == []
+        page.get_by_label("Why").fill(f"Lost {scripts}")
+        page.get_by_label("In 1 day").check()
+        page.get_by_role("button", name="Block").click()
+        expect(page.get_by_text("Block devices: done for")).to_be_visible()
+
+
+def test_a_wipe_wants_the_devices_id(visitor: Visitor, connector: Connector, signed_in: list[Any]) -> None:
+    Command.objects.filter(state__in=Command.OPEN).delete()
+    device = MobileDevice.objects.order_by("pk")[:1].get()
+    page = visitor.page(scripts=False, cookies=signed_in)
+    page.goto(reverse("device", args=[device.public_id]))
+    page.get_by_role("link", name="Wipe", exact=True).click()
+    page.get_by_role("button", name="Wipe now").click()
+    expect(page.get_by_text("Type the device ID exactly")).to_be_visible()
+    page.get_by_label("Type the device ID").fill(device.device_id)
+    page.get_by_role("button", name="Wipe now").click()
+    expect(page.get_by_text("The wipe is ordered.")).to_be_visible()
+    assert Command.objects.get(kind="wipe").state == Command.State.PLANNED
 
 
 def test_progress_moves_by_itself_and_the_end_takes_its_place(
