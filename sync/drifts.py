@@ -20,6 +20,7 @@ from sync.events import storable
 from sync.facts import id_key
 from sync.loading import Loaded
 from sync.models import Command, Drift, LedgerEntry, Mailbox
+from sync.world_rows import IN
 
 _KINDS: Mapping[DriftKind, Drift.Kind] = {
     DriftKind.FOREIGN_ALLOW: Drift.Kind.FOREIGN_ALLOW,
@@ -57,18 +58,20 @@ def drifts_record(
     loaded: Loaded,
     drifts: Iterable[pure.Drift],
     *,
+    settings: bool = False,
     guard: Callable[[], AbstractContextManager[object]] = transaction.atomic,
 ) -> tuple[int, int]:
-    """Keep the drift of what was loaded: of its mailboxes; of settings and rules too when that is the whole. Short
-    transactions, each under `guard`. Returns how many began and how many ended."""
+    """Keep the drift of the mailboxes that were loaded, and if so told that of settings and rules. Short transactions,
+    each under `guard`. Returns how many began and how many ended."""
     busy = _busy(loaded)
-    kept = (one for one in drifts if _is_kept(loaded, one) and not _is_coming(one, busy))
+    mine = (one for one in drifts if settings or one.mailbox is not None)
+    kept = (one for one in mine if _is_kept(loaded, one) and not _is_coming(one, busy))
     facts = {fact.key: fact for fact in map(_fact, kept)}
     now = loaded.world.now
     new, ended = dict(facts), []
     changed = []
     seen = []
-    for row in _open(loaded):
+    for row in _open(loaded, settings):
         fact = new.pop((row.kind, row.subject, row.mailbox_id), None)
         if fact is None:
             ended.append(row.pk)
@@ -174,9 +177,13 @@ def _is_kept(loaded: Loaded, one: pure.Drift) -> bool:
 
 
 def _busy(loaded: Loaded) -> set[int | None]:
-    rows = Command.objects.filter(organization=loaded.organization, state__in=Command.OPEN)
-    read_since = Mailbox.objects.filter(organization=loaded.organization, read_at__gt=loaded.world.now)
-    return {*rows.values_list("mailbox_id", flat=True), *read_since.values_list("pk", flat=True)}
+    open_commands = Command.objects.filter(organization=loaded.organization, state__in=Command.OPEN)
+    found: set[int | None] = set()
+    for part in blocks(loaded.mailboxes, IN):
+        read_since = Mailbox.objects.filter(pk__in=part, read_at__gt=loaded.world.now)
+        found.update(read_since.values_list("pk", flat=True))
+        found.update(open_commands.filter(mailbox__in=part).values_list("mailbox_id", flat=True))
+    return found
 
 
 def _is_coming(one: pure.Drift, busy: set[int | None]) -> bool:
@@ -205,12 +212,11 @@ def _fact(one: pure.Drift) -> _Fact:
     )
 
 
-def _open(loaded: Loaded) -> Iterable[Drift]:
+def _open(loaded: Loaded, settings: bool) -> Iterable[Drift]:
     rows = Drift.objects.filter(organization=loaded.organization, ended_at=None)
-    if loaded.mailboxes is None:
-        yield from rows
-        return
-    for part in blocks(sorted(loaded.mailboxes)):
+    if settings:
+        yield from rows.filter(mailbox=None)
+    for part in blocks(sorted(loaded.mailboxes), IN):
         yield from rows.filter(mailbox__in=part)
 
 

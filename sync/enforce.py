@@ -1,14 +1,15 @@
 """The second half of a run: from what is known to what Exchange is told.
 
-Load, decide, keep the verdicts, tell drift, plan, guard, hold what waits, act. Opens no transaction across a network
-call, and sends nothing itself (act.py does). Whatever is doubtful keeps nobody out: while records could not be read, or
-a group that the policy names was never read, people are let in and nobody newly loses mail.
+Some mailboxes after others: load, decide, keep the verdicts, tell drift, plan. Then for all of them: guard, hold what
+waits, act. Opens no transaction across a network call, and sends nothing itself (act.py does). Whatever is doubtful
+keeps nobody out: while records could not be read, or a group that the policy names was never read, people are let in
+and nobody newly loses mail.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,18 +18,19 @@ from django.utils import timezone
 
 from connectors import gateway
 from connectors.actors import Actor
+from connectors.exchange.errors import CanceledError
 from connectors.models import Connector
 from sync import act
-from sync.approvals import Judged, hold, judge
-from sync.commands import Command, SetMailboxEntries, is_about_access
+from sync.approvals import hold
+from sync.commands import is_about_access
 from sync.decide import decide
 from sync.drift import drift
 from sync.drifts import drifts_record, ledger_settle, settings_drift_end
-from sync.effects import levels, listed_now
 from sync.events import INFO, WARNING
-from sync.facts import ExchangeSettings, Key, Level, OrganizationPolicy, State
+from sync.facts import ExchangeSettings, OrganizationPolicy
+from sync.judging import Judged, Judging
 from sync.lease import Lease
-from sync.loading import Loaded, world_load
+from sync.loading import Loaded, world_load, worlds
 from sync.models import OrganizationLedger, SyncRun
 from sync.notify_kept_out import kept_out_note
 from sync.observe import phase_begin
@@ -36,12 +38,10 @@ from sync.plan import plan
 from sync.rulebook import settings_to_json
 from sync.settle import recover
 from sync.verdict_rows import verdicts_record
-from sync.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
 ACTOR = Actor(name="Sync")
-Verdicts = dict[Key, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,62 +65,104 @@ def enforce(wanted: Enforcement) -> None:
     phase_begin(lease, SyncRun.Phase.DECIDING)
     if not wanted.is_dry:
         recover(wanted.connector, open_sessions=wanted.open_sessions)
-    whole = loaded = world_load(wanted.connector.organization_id, mailboxes=wanted.scope, now=timezone.now())
-    verdicts = decide(loaded.world)
-    changed = verdicts_record(loaded, verdicts, run=wanted.run, guard=lease.guard)
-    lease.note("decided", devices=len(verdicts), changed=changed)
-    _drift_tell(loaded, verdicts, lease)
-    if not wanted.settings:
-        loaded = replace(loaded, world=loaded.world.as_it_is())
-        verdicts = decide(loaded.world)
-    judged, is_as_planned = _judged(loaded, verdicts, wanted.distrust)
+    now = timezone.now()
+    # What is the organization's own, without any mailbox.
+    frame = world_load(wanted.connector.organization_id, mailboxes=(), now=now)
+    judged = _Walk(wanted, frame).judged()
     with lease.guard():
         # A dry run asks nobody for anything.
-        approval = None if wanted.is_dry else hold(loaded, verdicts, judged, run=wanted.run)
-    _judged_tell(wanted, loaded, verdicts, judged, is_waiting=approval is not None)
-    if not wanted.is_dry and not wanted.distrust:
-        kept_out_note(loaded, verdicts, run=wanted.run, guard=lease.guard)
-    _act(wanted, loaded, judged, is_as_planned=is_as_planned)
+        approval = None if wanted.is_dry else hold(frame, judged, run=wanted.run)
+    _judged_tell(lease, judged, is_waiting=approval is not None)
+    _act(wanted, judged)
     if wanted.settings and not wanted.is_dry:
-        _settings_enforced(whole)
+        _settings_enforced(frame)
 
 
-def _judged(loaded: Loaded, verdicts: Verdicts, distrust: Sequence[str]) -> tuple[Judged, bool]:
-    """What may go. Where a change of the default level or of rules has to wait, everything else goes as if it were not
-    wanted: nobody is let in or kept out by what has not come yet. Also: whether there is nothing to do at all."""
-    planned = plan(loaded.world, verdicts)
-    judged = judge(loaded, verdicts, planned, distrust=distrust)
-    if not any(_is_access_setting(command) for command in judged.guarded.held):
-        return judged, not planned.commands
-    now = replace(loaded, world=loaded.world.as_it_is())
-    verdicts_now = decide(now.world)
-    second = judge(now, verdicts_now, plan(now.world, verdicts_now), distrust=distrust, hold_also=judged.held)
-    return (
-        replace(
+class _Walk:
+    """The organization some mailboxes at a time: what is decided of them is kept, and what is planned is judged in the
+    end. No more than a block of it is held at once, however many devices there are."""
+
+    def __init__(self, wanted: Enforcement, frame: Loaded) -> None:
+        self.wanted, self.frame, self.lease = wanted, frame, wanted.lease
+        self.decided = self.changed = self.opened = self.ended = 0
+
+    def judged(self) -> Judged:
+        """Where a change of the default level or of rules has to wait, everything else goes as if it were not wanted:
+        nobody is let in or kept out by what has not come yet."""
+        judging = self._judging()
+        for loaded in self._blocks():
+            self._block(loaded, judging)
+        self._tell()
+        judged = judging.judged()
+        if not any(is_about_access(command) for command in judged.settings_held):
+            return judged
+        second = self._as_it_is(judged.held)
+        return replace(
             judged,
-            go=(*second.go, *judged.settings),
+            mailboxes=second.mailboxes,
             may_deny=second.may_deny,
             held=judged.held | second.held,
+            words={**second.words, **judged.words},
             doubted=max(judged.doubted, second.doubted),
-        ),
-        False,
-    )
+            lets_in=second.lets_in,
+        )
 
+    def _as_it_is(self, held: Collection[int]) -> Judged:
+        judging = self._judging(held)
+        for loaded in self._blocks():
+            world = loaded.world.as_it_is()
+            verdicts = decide(world)
+            judging.add(replace(loaded, world=world), verdicts, plan(world, verdicts))
+        return judging.judged()
 
-def _is_access_setting(command: Command) -> bool:
-    return not isinstance(command, SetMailboxEntries) and is_about_access(command)
+    def _judging(self, held: Collection[int] = ()) -> Judging:
+        wanted = self.wanted
+        return Judging(self.frame, is_whole=wanted.scope is None, distrust=wanted.distrust, hold_also=held)
+
+    def _blocks(self) -> Iterator[Loaded]:
+        """The frame first: settings and rules are to be looked at where there is no mailbox, too."""
+        yield self.frame
+        now = self.frame.world.now
+        for loaded in worlds(self.frame.organization.pk, mailboxes=self.wanted.scope, now=now):
+            yield loaded
+            if self.lease.should_stop():
+                raise CanceledError
+
+    def _block(self, loaded: Loaded, judging: Judging) -> None:
+        wanted, guard = self.wanted, self.lease.guard
+        verdicts = decide(loaded.world)
+        self.decided += len(verdicts)
+        self.changed += verdicts_record(loaded, verdicts, run=wanted.run, guard=guard)
+        are_settings_looked_at = loaded is self.frame and wanted.scope is None
+        opened, ended = drifts_record(
+            loaded, drift(loaded.world, verdicts), settings=are_settings_looked_at, guard=guard
+        )
+        self.opened += opened
+        self.ended += ended
+        ledger_settle(loaded)
+        if not wanted.settings:
+            loaded = replace(loaded, world=loaded.world.as_it_is())
+            verdicts = decide(loaded.world)
+        judging.add(loaded, verdicts, plan(loaded.world, verdicts))
+        if not wanted.is_dry and not wanted.distrust:
+            kept_out_note(loaded, verdicts, run=wanted.run, guard=guard)
+        SyncRun.objects.filter(pk=self.lease.run_id, fence=self.lease.fence).update(decided=self.decided)
+
+    def _tell(self) -> None:
+        self.lease.note("decided", devices=self.decided, changed=self.changed)
+        if self.opened:
+            self.lease.note("drift_found", WARNING, opened=self.opened)
+        if self.ended:
+            self.lease.note("drift_ended", ended=self.ended)
 
 
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
-def _act(wanted: Enforcement, loaded: Loaded, judged: Judged, *, is_as_planned: bool) -> None:
-    mailboxes = tuple(
-        dict.fromkeys(int(command.mailbox) for command in judged.go if isinstance(command, SetMailboxEntries))
-    )
+def _act(wanted: Enforcement, judged: Judged) -> None:
     lease = wanted.lease
-    if not mailboxes and not judged.settings:
-        if is_as_planned:
+    if not judged.mailboxes and not judged.settings:
+        if judged.is_nothing:
             lease.note("nothing_to_do")
         else:
             lease.note("nothing_may_be_done")
@@ -128,8 +170,8 @@ def _act(wanted: Enforcement, loaded: Loaded, judged: Judged, *, is_as_planned: 
     phase_begin(lease, SyncRun.Phase.ACTING)
     report = act.execute(
         act.Order(
-            organization_id=loaded.organization.pk,
-            mailboxes=mailboxes,
+            organization_id=wanted.connector.organization_id,
+            mailboxes=judged.mailboxes,
             may_deny=judged.may_deny,
             settings=judged.settings,
         ),
@@ -227,45 +269,19 @@ def _folded(addresses: Iterable[str]) -> set[str]:
 # --- the story --------------------------------------------------------------------------------------------------------
 
 
-def _drift_tell(loaded: Loaded, verdicts: Verdicts, lease: Lease) -> None:
-    opened, ended = drifts_record(loaded, drift(loaded.world, verdicts), guard=lease.guard)
-    ledger_settle(loaded)
-    if opened:
-        lease.note("drift_found", WARNING, opened=opened)
-    if ended:
-        lease.note("drift_ended", ended=ended)
-
-
-def _judged_tell(wanted: Enforcement, loaded: Loaded, verdicts: Verdicts, judged: Judged, *, is_waiting: bool) -> None:
-    lease = wanted.lease
-    to_allow, to_deny = _let_in(loaded, verdicts, judged), len(judged.may_deny)
+def _judged_tell(lease: Lease, judged: Judged, *, is_waiting: bool) -> None:
+    to_allow, to_deny = judged.lets_in, len(judged.may_deny)
     SyncRun.objects.filter(pk=lease.run_id, fence=lease.fence).update(
-        decided=len(verdicts), to_allow=to_allow, to_deny=to_deny, held=len(judged.held)
+        to_allow=to_allow, to_deny=to_deny, held=len(judged.held)
     )
     if to_allow or to_deny:
         lease.note("planned", allow=to_allow, deny=to_deny)
     for code in judged.withheld if judged.doubted else ():
         lease.note("withheld", WARNING, reason=code, devices=judged.doubted)
     if judged.held:
-        limits = judged.guarded.limits
+        limits = judged.limits
         of = {"devices": len(judged.held), "limit": limits.devices, "percent": f"{limits.percent:g}"}
         if is_waiting:
             lease.note("held", WARNING, **of)
         else:
             lease.note("would_be_held", WARNING, **of)
-
-
-def _let_in(loaded: Loaded, verdicts: Verdicts, judged: Judged) -> int:
-    """How many devices have no mail now, and will by what goes ahead."""
-    touched = {key for command in judged.go if isinstance(command, SetMailboxEntries) for key in command.devices}
-    is_general = any(_is_access_setting(command) for command in judged.settings)
-    world = loaded.world
-    chosen = [
-        device
-        for device in world.devices
-        if (is_general or device.key in touched)
-        and device.mailbox in world.mailboxes
-        and verdicts[device.key].state is State.ALLOWED
-    ]
-    now = levels(chosen, listed_now(world), world.exchange)
-    return sum(1 for device in chosen if now[device.key] is not Level.ALLOW)

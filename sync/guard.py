@@ -7,7 +7,7 @@ now and would not then: what is denied already is not counted again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sync.commands import REMOVALS, Command, EntryChange, SetOrganizationSettings, SettingsCommand
@@ -62,13 +62,14 @@ def guard(
     recently_denied: int = 0,
     approved: Collection[Partnership] = (),
     barred: Collection[Partnership] = (),
+    weights: Mapping[Key, int] | None = None,
 ) -> Guarded:
     """What of a plan may go ahead.
 
     total_devices: of the whole organisation, also where the world is a part of it. recently_denied: how many were newly
     denied in the last while, so that many small runs are not let through where one big one is not. approved: whom a
     person gave over to denial; they pass, and are not counted. barred: who must not newly be denied now, however few
-    they are; they wait, and are not counted.
+    they are; they wait, and are not counted. weights: how many phones one of the world stands for; None: for itself.
     """
     limits = limits or Limits()
     partnerships = {device.key: device.partnership for device in world.devices}
@@ -77,7 +78,7 @@ def guard(
     open_to = [denial for denial in found if denial.device not in kept]
     passed = tuple(denial for denial in open_to if partnerships[denial.device] in approved)
     waiting = tuple(denial for denial in open_to if partnerships[denial.device] not in approved)
-    number = len(waiting) + recently_denied
+    number = sum(1 if weights is None else weights[denial.device] for denial in waiting) + recently_denied
     is_over = bool(waiting) and number > limits.devices and 100 * number > limits.percent * total_devices
     go, held = plan.commands, tuple[Command, ...]()
     if is_over:

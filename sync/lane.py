@@ -37,14 +37,14 @@ from connectors.models import Connector
 from connectors.parallel import Outcome, Sessions, parallel
 from sync import act
 from sync.act import Order, Report
-from sync.approvals import hold, judge
+from sync.approvals import hold
 from sync.blocks import blocks
 from sync.checks import marks_due
-from sync.commands import SetMailboxEntries
 from sync.decide import decide
 from sync.dispatch import check_dispatch
 from sync.drift import drift
 from sync.drifts import drifts_record, ledger_settle
+from sync.judging import judge
 from sync.lease import LaneLease, LeaseLostError, lane_claim
 from sync.loading import is_enforcing, world_load
 from sync.mailboxes import mailboxes_refresh
@@ -184,11 +184,11 @@ class _Lane:
         loaded = replace(loaded, world=loaded.world.as_it_is())
         verdicts = decide(loaded.world)
         judged = judge(loaded, verdicts, plan(loaded.world, verdicts))
-        with self.lease.guard():
-            hold(loaded, verdicts, judged, run=None)
         if not self._is_observing():
+            with self.lease.guard():
+                hold(loaded, judged, run=None)
             kept_out_note(loaded, verdicts, run=None, guard=self.lease.guard)
-        wanted = tuple({int(one.mailbox): None for one in judged.go if isinstance(one, SetMailboxEntries)})
+        wanted = judged.mailboxes
         if not wanted:
             return Report()
         because = Counter(mark.because for mark in marks.values()).most_common(1)[0][0]

@@ -10,16 +10,16 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from django.utils import timezone
 
 from connectors.models import ExchangeOrganization
 from sync.decide import decide
 from sync.effects import Denial
-from sync.facts import Level
-from sync.guard import Limits, newly_denied
-from sync.loading import Loaded, world_load
+from sync.facts import Key, Level
+from sync.guard import newly_denied
+from sync.loading import Loaded, world_load, worlds
 from sync.models import DirectoryGroup, MobileDevice
 from sync.plan import plan
 from sync.policy import GrandfatheringValues, GroupRef, OrganizationPolicyValues, TenantPolicyValues
@@ -92,20 +92,32 @@ def organization_preview(
     tenant_values: TenantPolicyValues | None = None,
     organization_values: OrganizationPolicyValues | None = None,
     now: datetime.datetime | None = None,
-    load: Callable[..., Loaded] = world_load,
+    load: Callable[..., Iterator[Loaded]] = worlds,
 ) -> Preview:
-    """What these values would come to; None: those in force. A fixed number of queries, and some 30 µs a device."""
-    loaded = load(
+    """What these values would come to; None: those in force. The organization is looked at some mailboxes at a time."""
+    now = now or timezone.now()
+    frame = world_load(
         organization.pk,
-        now=now or timezone.now(),
+        mailboxes=(),
+        now=now,
         tenant_values=tenant_values,
         organization_values=organization_values,
     )
-    tenant = loaded.tenant
-    limits = Limits(devices=tenant.guard_devices, percent=tenant.guard_percent)
-    return replace(
-        _reckoned(organization, loaded.world, loaded.total_devices, limits),
-        doubts=loaded.doubts,
+    tenant = frame.tenant
+    reckoning = _Reckoning()
+    for loaded in load(organization.pk, now=now, tenant_values=tenant_values, organization_values=organization_values):
+        reckoning.add(loaded.world)
+    losses = sorted(reckoning.losses, key=lambda loss: (loss.row, loss.device))
+    return Preview(
+        organization=organization,
+        total=frame.total_devices,
+        losses=tuple(losses),
+        people=len(reckoning.mailboxes),
+        by_row=tuple(Counter(loss.row for loss in losses).most_common()),
+        kept=reckoning.kept,
+        kept_unknown=reckoning.kept_unknown,
+        is_held=len(losses) > tenant.guard_devices and len(losses) * 100 > tenant.guard_percent * frame.total_devices,
+        doubts=frame.doubts,
         groups_unread=_unread(organization.tenant_id, (*tenant.included_groups, *tenant.excluded_groups)),
     )
 
@@ -115,7 +127,7 @@ def tenant_preview(
     organizations: Iterable[ExchangeOrganization],
     tenant_values: TenantPolicyValues,
     now: datetime.datetime | None = None,
-    load: Callable[..., Loaded] = world_load,
+    load: Callable[..., Iterator[Loaded]] = worlds,
     clock: Callable[[], float] = time.monotonic,
 ) -> TenantPreview:
     """What a tenant's values would come to in each of its organizations, until PATIENCE is over."""
@@ -132,24 +144,23 @@ def tenant_preview(
     return TenantPreview(tuple(done), tuple(left))
 
 
-def _reckoned(organization: ExchangeOrganization, world: World, total: int, limits: Limits) -> Preview:
-    verdicts = decide(world)
-    denials = newly_denied(world, plan(world, verdicts))
-    devices = {device.key: device for device in world.devices}
-    losses = sorted(
-        (_loss(denial, verdicts[denial.device]) for denial in denials), key=lambda loss: (loss.row, loss.device)
-    )
-    kept = [devices[key] for key, verdict in verdicts.items() if verdict.row is Row.GRANDFATHERED]
-    return Preview(
-        organization=organization,
-        total=total,
-        losses=tuple(losses),
-        people=len({devices[loss.device].mailbox for loss in losses}),
-        by_row=tuple(Counter(loss.row for loss in losses).most_common()),
-        kept=len(kept),
-        kept_unknown=sum(device.last_success is None for device in kept),
-        is_held=len(losses) > limits.devices and len(losses) * 100 > limits.percent * total,
-    )
+class _Reckoning:
+    """What is kept of each part of an organization."""
+
+    def __init__(self) -> None:
+        self.losses: list[Loss] = []
+        self.mailboxes: set[Key] = set()
+        self.kept = self.kept_unknown = 0
+
+    def add(self, world: World) -> None:
+        verdicts = decide(world)
+        devices = {device.key: device for device in world.devices}
+        for denial in newly_denied(world, plan(world, verdicts)):
+            self.losses.append(_loss(denial, verdicts[denial.device]))
+            self.mailboxes.add(devices[denial.device].mailbox)
+        kept = [devices[key] for key, verdict in verdicts.items() if verdict.row is Row.GRANDFATHERED]
+        self.kept += len(kept)
+        self.kept_unknown += sum(device.last_success is None for device in kept)
 
 
 def _loss(denial: Denial, verdict: Verdict) -> Loss:

@@ -155,5 +155,5 @@ def test_the_number_of_queries_does_not_grow(django_assert_max_num_queries: Any)
     found = organization()
     for number in range(60):
         phone(found, number)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(40):
         organization_preview(organization=found, tenant_values=EVERYONE, now=timezone.now())
