@@ -30,7 +30,7 @@ from sync.events import INFO, WARNING
 from sync.facts import ExchangeSettings, OrganizationPolicy
 from sync.judging import Judged, Judging
 from sync.lease import Lease
-from sync.loading import Loaded, world_load, worlds
+from sync.loading import Loaded, Whole, world_load
 from sync.models import OrganizationLedger, SyncRun
 from sync.notify_kept_out import kept_out_note
 from sync.observe import phase_begin
@@ -65,10 +65,8 @@ def enforce(wanted: Enforcement) -> None:
     phase_begin(lease, SyncRun.Phase.DECIDING)
     if not wanted.is_dry:
         recover(wanted.connector, open_sessions=wanted.open_sessions)
-    now = timezone.now()
-    # What is the organization's own, without any mailbox.
-    frame = world_load(wanted.connector.organization_id, mailboxes=(), now=now)
-    judged = _Walk(wanted, frame).judged()
+    walk = _Walk(wanted, Whole(wanted.connector.organization_id, timezone.now()))
+    frame, judged = walk.frame, walk.judged()
     with lease.guard():
         # A dry run asks nobody for anything.
         approval = None if wanted.is_dry else hold(frame, judged, run=wanted.run)
@@ -82,8 +80,10 @@ class _Walk:
     """The organization some mailboxes at a time: what is decided of them is kept, and what is planned is judged in the
     end. No more than a block of it is held at once, however many devices there are."""
 
-    def __init__(self, wanted: Enforcement, frame: Loaded) -> None:
-        self.wanted, self.frame, self.lease = wanted, frame, wanted.lease
+    def __init__(self, wanted: Enforcement, whole: Whole) -> None:
+        self.wanted, self.lease, self.whole = wanted, wanted.lease, whole
+        # What is the organization's own, without any mailbox.
+        self.frame = whole.part(())
         self.decided = self.changed = self.opened = self.ended = 0
 
     def judged(self) -> Judged:
@@ -122,8 +122,7 @@ class _Walk:
     def _blocks(self) -> Iterator[Loaded]:
         """The frame first: settings and rules are to be looked at where there is no mailbox, too."""
         yield self.frame
-        now = self.frame.world.now
-        for loaded in worlds(self.frame.organization.pk, mailboxes=self.wanted.scope, now=now):
+        for loaded in self.whole.parts(self.wanted.scope):
             yield loaded
             if self.lease.should_stop():
                 raise CanceledError
@@ -146,7 +145,9 @@ class _Walk:
         judging.add(loaded, verdicts, plan(loaded.world, verdicts))
         if not wanted.is_dry and not wanted.distrust:
             kept_out_note(loaded, verdicts, run=wanted.run, guard=guard)
-        SyncRun.objects.filter(pk=self.lease.run_id, fence=self.lease.fence).update(decided=self.decided)
+        # Under the lease, which learns here that it was lost, or somebody canceled.
+        with guard():
+            SyncRun.objects.filter(pk=self.lease.run_id).update(decided=self.decided)
 
     def _tell(self) -> None:
         self.lease.note("decided", devices=self.decided, changed=self.changed)

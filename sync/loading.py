@@ -62,7 +62,7 @@ def world_load(
 ) -> Loaded:
     """Some mailboxes as `now` (aware) finds them; none: settings, rules and policy alone. What is gone is not in it.
     Values given replace the policy in force, to see what they would come to."""
-    return _Organization(organization_id, now, tenant_values, organization_values).part(mailboxes)
+    return Whole(organization_id, now, tenant_values, organization_values).part(mailboxes)
 
 
 def worlds(
@@ -74,27 +74,19 @@ def worlds(
     organization_values: OrganizationPolicyValues | None = None,
     size: int | None = None,
 ) -> Iterator[Loaded]:
-    """The organization a block of mailboxes after another, each read when it is asked for; mailboxes: of these alone.
-
-    At last come the phones whose mailbox has no row. Theirs is none of the world: nothing is written for them.
-    """
-    whole = _Organization(organization_id, now, tenant_values, organization_values)
-    size = size or BLOCK
-    for chosen in blocks(whole.mailboxes() if mailboxes is None else sorted(mailboxes), size):
-        yield whole.part(chosen)
-    for strays in blocks(whole.strays() if mailboxes is None else (), size):
-        yield whole.part((), strays)
+    """The organization a block of mailboxes after another, as Whole.parts() tells."""
+    return Whole(organization_id, now, tenant_values, organization_values).parts(mailboxes, size)
 
 
-class _Organization:
-    """What is the same for each part."""
+class Whole:
+    """An organization to be read in parts: policy, settings and rules are read now, and are the same for each."""
 
     def __init__(
         self,
         organization_id: int,
         now: datetime.datetime,
-        tenant_values: TenantPolicyValues | None,
-        organization_values: OrganizationPolicyValues | None,
+        tenant_values: TenantPolicyValues | None = None,
+        organization_values: OrganizationPolicyValues | None = None,
     ) -> None:
         self.now = now
         self.organization = ExchangeOrganization.objects.select_related("tenant").get(pk=organization_id)
@@ -105,12 +97,23 @@ class _Organization:
         self.total = self.devices.count()
         self.doubts = doubts_of(self.organization.tenant_id, self.tenant)
 
-    def mailboxes(self) -> list[int]:
+    def parts(self, mailboxes: Collection[int] | None = None, size: int | None = None) -> Iterator[Loaded]:
+        """A block of mailboxes after another, each read when it is asked for; mailboxes: of these alone.
+
+        At last come the phones whose mailbox has no row. Theirs is none of the world: nothing is written for them.
+        """
+        size = size or BLOCK
+        for chosen in blocks(self._mailboxes() if mailboxes is None else sorted(mailboxes), size):
+            yield self.part(chosen)
+        for strays in blocks(self._strays() if mailboxes is None else (), size):
+            yield self.part((), strays)
+
+    def _mailboxes(self) -> list[int]:
         """Those that are gone too: a phone may still be there."""
         rows = Mailbox.objects.filter(organization=self.organization)
         return list(rows.order_by("pk").values_list("pk", flat=True))
 
-    def strays(self) -> list[int]:
+    def _strays(self) -> list[int]:
         return list(self.devices.filter(owner=None).order_by("pk").values_list("pk", flat=True))
 
     def part(self, mailboxes: Collection[int], strays: Collection[int] = ()) -> Loaded:
