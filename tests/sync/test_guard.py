@@ -111,6 +111,50 @@ class TestLimits:
         assert len(held.block_add) == 11
         assert guarded(made, approved=partnerships).held == ()
 
+    @pytest.mark.parametrize(
+        ("number", "barred", "approved", "expected"),
+        [
+            (1, 1, 0, (False, 0, 0, 0)),
+            (12, 12, 0, (False, 0, 0, 0)),
+            (12, 2, 0, (False, 10, 10, 0)),
+            (13, 2, 0, (True, 11, 11, 0)),
+            (13, 2, 13, (False, 0, 0, 11)),
+        ],
+        ids=[
+            "however few they are",
+            "however many they are",
+            "they are not counted",
+            "others may be too many all the same",
+            "who is barred was approved in vain",
+        ],
+    )
+    def test_who_is_barred_waits_and_is_not_counted(
+        self, number: int, barred: int, approved: int, expected: tuple[bool, int, int, int]
+    ) -> None:
+        made = world(phones(number), exchange=TO_ALLOW)
+        partnerships = [device.partnership for device in made.devices]
+        found = guarded(made, barred=partnerships[:barred], approved=partnerships[:approved])
+        assert (found.is_over, found.counted, len(found.denials), len(found.approved)) == expected
+        going = {key for command in found.go for key in command.denies}
+        held = {key for command in found.held for key in command.denies}
+        waiting = set(phones(number if found.is_over else barred))
+        assert (going, held) == (set(phones(number)) - waiting, waiting)
+
+    def test_a_barred_phone_keeps_its_mail_and_others_are_let_in(self) -> None:
+        made = world({"Appl1": "", "Appl2": "compliant"}, box(blocked=("Appl2",)), exchange=TO_ALLOW)
+        made = replace(
+            made, ledger=replace(made.ledger, entries=frozenset({Entry("anna", PersonalList.BLOCKED, "Appl2")}))
+        )
+        found = guarded(made, barred=[made.devices[0].partnership])
+        assert [one.block_remove for one in found.go if isinstance(one, SetMailboxEntries)] == [("Appl2",)]
+        assert [one.block_add for one in found.held if isinstance(one, SetMailboxEntries)] == [("Appl1",)]
+
+    def test_one_that_stands_for_many_counts_as_many(self) -> None:
+        made = world(phones(2), exchange=TO_ALLOW)
+        found = guarded(made, total_devices=100, weights={"Appl000": 9, "Appl001": 3})
+        assert (found.is_over, found.counted, found.percent) == (True, 12, 12.0)
+        assert not guarded(made, total_devices=100, weights={"Appl000": 9, "Appl001": 1}).is_over
+
     def test_without_denials_all_goes_ahead_whatever_the_limits(self) -> None:
         made = world(phones(50, "compliant"))
         assert guarded(made, NONE).go == plan(made, decide(made)).commands
