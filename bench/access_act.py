@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from bench.children import lab, measured
+from bench.product import peak_mb
 from bench.stack import PROMPT_QUEUES, Stack
 from bench.sync import ORGANIZATION, specification, target
 
@@ -50,15 +51,16 @@ def change_latency(home: Path) -> dict[str, float]:
 
 
 @contextmanager
-def product(where: dict[str, Any]) -> Iterator[tuple[Stack, Any]]:
-    """A product whose policy reaches everybody, in front of an Exchange that quarantines by default."""
+def product(where: dict[str, Any]) -> Iterator[tuple[Stack, Any, dict[str, float]]]:
+    """A product whose policy reaches everybody, in front of an Exchange that quarantines by default; with what its
+    first full sync took, which decides of everybody."""
     quarantine_by_default(where)
     with Stack(Path(os.environ["GATEHOUSE_HOME"])) as stack:
         connector = stack.add_connector(where)
         policy(connector)
-        stack.start_worker("runs", "gatehouse,site.default")
-        stack.full_sync(connector)
-        yield stack, connector
+        worker = stack.start_worker("runs", "gatehouse,site.default")
+        run = stack.full_sync(connector)
+        yield stack, connector, {"decided_seconds": stack.seconds(run), "decided_peak_mb": peak_mb(worker.pid)}
 
 
 def quarantine_by_default(where: dict[str, Any]) -> None:
@@ -137,7 +139,7 @@ class Hold:
 
 
 def measure_rates(where: dict[str, Any]) -> dict[str, Any]:
-    with product(where) as (_, connector):
+    with product(where) as (_, connector, _):
         from connectors.actors import SETUP
         from connectors.models import Connector
         from sync import act
@@ -171,7 +173,7 @@ def measure_rates(where: dict[str, Any]) -> dict[str, Any]:
 
 def measure_latency(where: dict[str, Any]) -> dict[str, Any]:
     chance = random.Random(7)
-    with product(where) as (stack, connector):
+    with product(where) as (stack, connector, first):
         stack.start_worker("prompt", PROMPT_QUEUES)
         chosen = phones(CHANGES)
         push(connector, chosen, "noncompliant")
@@ -185,6 +187,7 @@ def measure_latency(where: dict[str, Any]) -> dict[str, Any]:
         "change_to_enforced_p95_s": seconds[min(int(len(seconds) * 0.95), len(seconds) - 1)],
         "change_to_enforced_median_s": statistics.median(seconds),
         "changes": len(seconds),
+        **first,
     }
 
 
