@@ -86,6 +86,7 @@ class SecondHalf:
             organization.tenant_id,
             should_stop=self.lease.should_stop,
             full=not is_quick,
+            asked_at=self.run.queued_at,
             # A run that decides everything asks for no checks of its own. One that may not act leaves them to be asked.
             except_organization=None if is_quick or self.is_dry else organization.pk,
         )

@@ -40,8 +40,8 @@ from sync.sweep import is_doubtful
 
 logger = logging.getLogger(__name__)
 
-# Seconds. A reading that ended so recently serves whoever asks now.
-FRESH_SECONDS = 60.0
+# A reading that began so recently serves whoever does not say since when it asks.
+FRESH = datetime.timedelta(seconds=60)
 # A directory that offers no delta is read whole; not with every look at the records.
 USERS_AGE = datetime.timedelta(minutes=30)
 # Single questions of one reading ("is it really gone?", "is she licensed?"). The rest waits for the next.
@@ -90,24 +90,26 @@ def records_refresh(
     should_stop: Callable[[], bool] = never,
     full: bool,
     except_organization: int | None = None,
-    max_age: float = FRESH_SECONDS,
+    asked_at: datetime.datetime | None = None,
     open_source: Open = source_for,
 ) -> RefreshReport:
     """Read the tenant's source, and ask for checks of the mailboxes that changes concern.
 
     full: people are read whole too where the directory offers no delta. except_organization: its mailboxes are not
-    asked to be checked, since the caller decides them all. Raises CanceledError; what Graph says wrong is in the report
-    and on the source's row.
+    asked to be checked, since the caller decides them all. asked_at: a reading that began after this serves as well,
+    and none from before: who presses a button has seen something change. Raises CanceledError; what Graph says wrong is
+    in the report and on the source's row.
     """
     tenant = Tenant.objects.get(pk=tenant_id)
     source = DeviceSource.objects.filter(tenant=tenant).first()
     if source is None or source.kind != DeviceSource.Kind.GRAPH:
         return RefreshReport(source.kind if source else DeviceSource.Kind.NONE)
-    if _is_fresh(source, max_age):
+    since = asked_at or timezone.now() - FRESH
+    if _is_fresh(source, since):
         return RefreshReport(source.kind, is_reused=True)
     with source_lease(source.pk, should_stop) as (lease, waited):
         source.refresh_from_db()
-        if waited and _is_fresh(source, max_age):
+        if waited and _is_fresh(source, since):
             return RefreshReport(source.kind, is_reused=True)
         reading = _Reading(tenant, source, lease, except_organization)
         try:
@@ -126,13 +128,8 @@ def records_refresh(
     return report
 
 
-def _is_fresh(source: DeviceSource, max_age: float) -> bool:
-    read_at = source.devices_read_at
-    return (
-        read_at is not None
-        and not source.last_error_code
-        and timezone.now() - read_at < datetime.timedelta(seconds=max_age)
-    )
+def _is_fresh(source: DeviceSource, since: datetime.datetime) -> bool:
+    return source.devices_read_at is not None and not source.last_error_code and source.devices_read_at >= since
 
 
 def tenants_to_read() -> list[int]:
@@ -357,7 +354,8 @@ class _Reading:
             return
         unconfirmed = self._devices_missing()
         with self.lease.guard() as source:
-            source.devices_read_at = timezone.now()
+            # When it began: what changed while it went on may not be in it.
+            source.devices_read_at = self._began
             source.save(update_fields=["devices_read_at"])
         self._add(is_complete=True)
         for pk, source_id in unconfirmed[:CONFIRM_LIMIT]:

@@ -59,7 +59,8 @@ def refresh(tenant: Any, graph: FakeGraph) -> Refresh:
     """Read now, however fresh the last reading is."""
 
     def do(**more: Any) -> RefreshReport:
-        return records_refresh(tenant.pk, **{"full": True, "max_age": -1, "open_source": graph.open, **more})
+        options = {"full": True, "asked_at": timezone.now(), "open_source": graph.open}
+        return records_refresh(tenant.pk, **options | more)
 
     return do
 
@@ -441,18 +442,24 @@ class TestAffected:
 
 class TestOneAtATime:
     def test_a_reading_just_ended_serves_the_next(self, refresh: Refresh, graph: FakeGraph) -> None:
+        asked_at = timezone.now()
         refresh()
         calls = len(graph.calls)
-        report = refresh(max_age=60)
+        report = refresh(asked_at=asked_at)
         assert (report.is_reused, report.is_readable) == (True, True)
         assert len(graph.calls) == calls
 
     def test_one_that_failed_does_not(self, refresh: Refresh, graph: FakeGraph) -> None:
+        asked_at = timezone.now()
         refresh()
         graph.fails["managed_devices"] = ThrottledGraphError("busy", retry_after=9)
         assert refresh().error_params["retry_after"] == 9
         graph.fails.clear()
-        assert refresh(max_age=60).is_reused is False
+        assert refresh(asked_at=asked_at).is_reused is False
+
+    def test_who_asks_after_it_began_has_seen_something_newer(self, refresh: Refresh, graph: FakeGraph) -> None:
+        refresh()
+        assert refresh(asked_at=timezone.now()).is_reused is False
 
     def test_another_reading_is_waited_for_and_can_be_given_up(self, refresh: Refresh, tenant: Any) -> None:
         source = DeviceSource.objects.get(tenant=tenant)

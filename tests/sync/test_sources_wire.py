@@ -38,7 +38,7 @@ def refresh(graph: GraphTenant) -> Refresh:
     )  # fmt: skip
 
     def do(**more: Any) -> RefreshReport:
-        return records_refresh(tenant.pk, **{"full": True, "max_age": -1, **more})
+        return records_refresh(tenant.pk, **{"full": True, "asked_at": timezone.now(), **more})
 
     return do
 
