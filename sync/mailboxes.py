@@ -308,13 +308,17 @@ def _guids(rows: Any, mailboxes: Collection[int]) -> Iterator[uuid.UUID]:
 
 def _accounts_store(organization_id: int, users: Iterable[UserRecord]) -> None:
     by_guid = {user.guid: (storable(user.user_principal_name)[:512], storable(user.sid)[:190]) for user in users}
-    changed = []
-    for row in Mailbox.objects.filter(organization_id=organization_id, guid__in=by_guid).only("guid", "upn", "sid"):
-        upn, sid = by_guid[row.guid]
-        if (row.upn, row.sid) != (upn, sid):
-            row.upn, row.sid = upn, sid
-            changed.append(row)
-    Mailbox.objects.bulk_update(changed, ["upn", "sid"], batch_size=200)
+    rows = Mailbox.objects.filter(organization_id=organization_id, guid__in=by_guid)
+    changed = [
+        (*by_guid[guid], pk)
+        for pk, guid, upn, sid in rows.values_list("pk", "guid", "upn", "sid")
+        if (upn, sid) != by_guid[guid]
+    ]
+    if changed:
+        quote = connection.ops.quote_name
+        statement = f"UPDATE {quote(Mailbox._meta.db_table)} SET upn = %s, sid = %s WHERE id = %s"  # noqa: S608 - our own names
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.executemany(statement, changed)
 
 
 # --- whose device ---------------------------------------------------------------------------------------------------
@@ -322,7 +326,7 @@ def _accounts_store(organization_id: int, users: Iterable[UserRecord]) -> None:
 
 def devices_join(organization_id: int, devices: Collection[int] | None = None) -> int:
     """Set each present device's owner by distinguished name; None: of all. Returns how many changed."""
-    owners = _Owners(organization_id)
+    mailboxes = Mailbox.objects.filter(organization_id=organization_id, gone_at=None).exclude(dn_key="")
     changed: list[tuple[int | None, int]] = []
     rows = MobileDevice.objects.filter(organization_id=organization_id, gone_at=None)
     for chosen in [None] if devices is None else blocks(sorted(devices), 500):
@@ -330,7 +334,7 @@ def devices_join(organization_id: int, devices: Collection[int] | None = None) -
         listed = some_rows.values_list("pk", "owner_id", "distinguished_name").iterator(chunk_size=5000)
         for page in blocks(listed, 500):
             keys = {pk: dn_key(mailbox_dn(name)) for pk, _owner, name in page}
-            known = owners.of(set(keys.values()))
+            known = dict(mailboxes.filter(dn_key__in=set(keys.values())).values_list("dn_key", "pk"))
             for pk, owner, _name in page:
                 found = known.get(keys[pk])
                 if found != owner:
@@ -341,13 +345,3 @@ def devices_join(organization_id: int, devices: Collection[int] | None = None) -
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(statement, some_changed)
     return len(changed)
-
-
-class _Owners:
-    """Mailboxes by the key of their distinguished name: all at once where there are many devices."""
-
-    def __init__(self, organization_id: int) -> None:
-        self._rows = Mailbox.objects.filter(organization_id=organization_id, gone_at=None).exclude(dn_key="")
-
-    def of(self, keys: Collection[str]) -> dict[str, int]:
-        return dict(self._rows.filter(dn_key__in=keys).values_list("dn_key", "pk"))
