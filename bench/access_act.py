@@ -75,7 +75,7 @@ def policy(connector: Any) -> None:
 
     from connectors.models import DeviceSource
     from sync.models import PolicyVersion
-    from sync.policy import TenantPolicyValues
+    from sync.policies.policy import TenantPolicyValues
 
     tenant = connector.organization.tenant
     DeviceSource.objects.create(tenant=tenant, kind=DeviceSource.Kind.PUSHED, last_pushed_at=timezone.now())
@@ -104,7 +104,7 @@ def phones(count: int) -> list[Any]:
 
 def push(connector: Any, devices: list[Any], compliance: str) -> None:
     from connectors.actors import SETUP
-    from sync.pushed import BULK_LIMIT, records_upsert
+    from sync.records.pushed import BULK_LIMIT, records_upsert
 
     for start in range(0, len(devices), BULK_LIMIT):
         rows = [
@@ -142,7 +142,7 @@ def measure_rates(where: dict[str, Any]) -> dict[str, Any]:
     with product(where) as (_, connector, _):
         from connectors.actors import SETUP
         from connectors.models import Connector
-        from sync import act
+        from sync.acting import act
         from sync.models import MailboxCheck
 
         chosen = phones(COMMANDS + ONE_AFTER_ANOTHER)

@@ -14,8 +14,8 @@ import statistics
 import time
 from typing import Any
 
-from sync.decide import decide
-from sync.facts import (
+from sync.deciding.decide import decide
+from sync.deciding.facts import (
     AccessRule,
     DirectoryUser,
     EasDevice,
@@ -30,9 +30,9 @@ from sync.facts import (
     PersonalList,
     TenantPolicy,
 )
-from sync.match import match
-from sync.plan import plan
-from sync.world import World
+from sync.deciding.match import match
+from sync.deciding.plan import plan
+from sync.deciding.world import World
 
 DEVICES = int(os.environ.get("BENCH_DECIDE_DEVICES", "100000"))
 ROUNDS = 3

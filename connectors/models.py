@@ -158,7 +158,7 @@ class Connector(models.Model):
     synced_until = models.DateTimeField(null=True, blank=True)
     # Grows by one each time a run takes the lease; a write carrying an older number is refused.
     fence = models.BigIntegerField(default=0)
-    # Who looks at single mailboxes now (sync.checks): one worker at a time, beside any run.
+    # Who looks at single mailboxes now (sync.acting.checks): one worker at a time, beside any run.
     checks_owner = models.CharField(max_length=255, blank=True)
     checks_lease_expires_at = models.DateTimeField(null=True, blank=True)
     checks_not_before = models.DateTimeField(

@@ -1,6 +1,6 @@
 """By which account an organization's people are told: set up, opened for sending, tried out.
 
-Refuses to decide what is sent and to whom (sync/notify.py). The password goes to the mail package when a mailer is
+Refuses to decide what is sent and to whom (sync/notifying). The password goes to the mail package when a mailer is
 opened and nowhere else.
 """
 

@@ -1,6 +1,6 @@
 """Where a tenant's device records come from: set it up, open it, try it.
 
-Refuses to read records (sync.sources does) and to show what is secret: a secret left empty keeps the one stored.
+Refuses to read records (sync.records does) and to show what is secret: a secret left empty keeps the one stored.
 Raises ValidationError keyed by field for what people can put right. `source_verify` and `source_for` reach the
 network; neither is called inside a transaction.
 """

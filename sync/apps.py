@@ -5,6 +5,7 @@ class SyncConfig(AppConfig):
     name = "sync"
 
     def ready(self) -> None:
-        from sync import denials, notify
+        from sync.acting import denials
+        from sync.notifying import notify
 
         denials.listeners.append(notify.denials_noted)

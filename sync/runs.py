@@ -28,14 +28,21 @@ from connectors.gateway import open_exchange, open_sessions
 from connectors.models import Connector, ConnectorStatus
 from connectors.services import StaleFenceError, connector_status_set
 from sync.endings import run_cancel_end, run_fail, run_succeed
+from sync.enforcing.second_half import ReadRecords, SecondHalf
 from sync.events import INFO, WARNING
 from sync.lease import Lease, LeaseLostError, claim, owner_name
 from sync.models import SyncRun
-from sync.observe import ACTOR, full_observe, organization_observe, phase_begin, quick_observe, settings_reread
-from sync.record import Counts
-from sync.second_half import ReadRecords, SecondHalf
+from sync.observing.observe import (
+    ACTOR,
+    full_observe,
+    organization_observe,
+    phase_begin,
+    quick_observe,
+    settings_reread,
+)
+from sync.observing.record import Counts
+from sync.records.sources import records_refresh
 from sync.services import successor_start
-from sync.sources import records_refresh
 
 logger = logging.getLogger(__name__)
 

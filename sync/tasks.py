@@ -9,20 +9,20 @@ from celery import shared_task
 from django.conf import settings
 
 from connectors.models import Connector
-from sync.checks import checks_dispatch_due
-from sync.deadlines import deadlines_look
-from sync.destructive import command_send, commands_offer
+from sync.acting.checks import checks_dispatch_due
+from sync.acting.destructive import command_send, commands_offer
+from sync.acting.lane import checks_do
+from sync.acting.settle import commands_recover
+from sync.acting.settle import recover as commands_settle
 from sync.dispatch import records_dispatch
-from sync.lane import checks_do
-from sync.mailbox_policies import policies_read
-from sync.notify_send import notifications_dispatch_due, notifications_send
+from sync.enforcing.deadlines import deadlines_look
+from sync.notifying.notify_send import notifications_dispatch_due, notifications_send
+from sync.observing.statistics import pending_wipes_dispatch, pending_wipes_read, statistics_do
+from sync.policies.mailbox_policies import policies_read
+from sync.records.sources import records_refresh, tenants_to_read
 from sync.recover import runs_recover
 from sync.runs import run_execute
 from sync.schedule import syncs_dispatch_due
-from sync.settle import commands_recover
-from sync.settle import recover as commands_settle
-from sync.sources import records_refresh, tenants_to_read
-from sync.statistics import pending_wipes_dispatch, pending_wipes_read, statistics_do
 
 # Seconds. The listing ends itself by its own deadline; this is for what no deadline of ours can reach.
 _HARD = settings.SYNC_LISTING_DEADLINE_SECONDS + 3600

@@ -19,7 +19,7 @@ from factory.helpers import post_generation
 
 from connectors.models import ClientAccessServer, Connector, ConnectorStatus, ExchangeOrganization, Tenant
 from console.accounts.models import Membership, Role
-from sync.facts import id_key, text_key
+from sync.deciding.facts import id_key, text_key
 from sync.models import (
     AccessOverride,
     Approval,

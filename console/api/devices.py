@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from console.api.errors import ApiError
 from console.api.views import View, choice, page_answer, text_parameter
-from sync.facts import id_key, text_key
+from sync.deciding.facts import id_key, text_key
 from sync.models import DeviceAccess, MobileDevice
 
 _PRESENCES = {"present": {"gone_at": None}, "gone": {"gone_at__isnull": False}, "all": {}}

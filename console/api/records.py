@@ -13,9 +13,9 @@ from rest_framework.response import Response
 from console.accounts.permissions import Action
 from console.api.errors import ApiError
 from console.api.views import View, choice, page_answer, text_parameter
-from sync.facts import id_key, text_key
+from sync.deciding.facts import id_key, text_key
 from sync.models import ManagedDevice, Presence
-from sync.pushed import (
+from sync.records.pushed import (
     BULK_LIMIT,
     PushReport,
     RowResult,
@@ -23,7 +23,7 @@ from sync.pushed import (
     record_delete,
     records_upsert,
 )
-from sync.pushed_rows import row_shown
+from sync.records.pushed_rows import row_shown
 
 _PRESENCES = {
     "present": (Presence.PRESENT, Presence.MISSING),

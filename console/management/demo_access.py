@@ -18,8 +18,8 @@ from connectors.notification_accounts import (
 )
 from connectors.secrets import Secret
 from connectors.sources import SourceSettings, source_configure, source_of
-from sync.policy import GroupRef, NotificationValues, OrganizationPolicyValues, TenantPolicyValues
-from sync.policy_services import organization_policy_change, policy_current, tenant_policy_change
+from sync.policies.policy import GroupRef, NotificationValues, OrganizationPolicyValues, TenantPolicyValues
+from sync.policies.policy_services import organization_policy_change, policy_current, tenant_policy_change
 
 REASON = "Demonstration"
 # Tenants whose records come from the lab's Graph; others' are pushed.

@@ -21,10 +21,10 @@ from console.pages.approval_forms import DecisionForm
 from console.pages.device_acts import errors_take
 from console.pages.downloads import csv_download
 from console.templatetags.devices import person_name
-from sync import access_words as words
-from sync.approval_list import APPROVE, RAISE, approval_decide, approval_digest
 from sync.models import Approval, HeldDenial
 from sync.selectors import approvals_for
+from sync.showing import access_words as words
+from sync.showing.approval_list import APPROVE, RAISE, approval_decide, approval_digest
 
 PAGE_SIZE = 50
 # So many can be looked through and ticked on one page; a search narrows more down.

@@ -24,9 +24,8 @@ from console.accounts.permissions import Action, actions_by_tenant
 from console.pages.device_acts import errors_take
 from console.pages.device_forms import OverrideForm
 from console.pages.device_words import LEFT_OUT
-from sync.access_words import said
 from sync.models import MobileDevice
-from sync.overrides import (
+from sync.policies.overrides import (
     BULK_LIMIT,
     Done,
     Left,
@@ -37,6 +36,7 @@ from sync.overrides import (
     recheck,
 )
 from sync.selectors import devices_for
+from sync.showing.access_words import said
 
 ACTS = {
     "allow": (Action.ACCESS, gettext_lazy("Allow devices")),

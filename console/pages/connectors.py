@@ -27,13 +27,13 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.forms import ScheduleForm
 from console.pages.standing import FAILED, standing, standings
 from console.pages.watch import watch
-from sync import access_words as words
-from sync.device_page import UNDECIDED
+from sync.deciding.facts import State
 from sync.dispatch import queue_of
-from sync.facts import State
 from sync.models import Command, SyncRun
 from sync.selectors import access_counts, approvals_pending, devices_for, runs_for
 from sync.services import SyncRequest, sync_request
+from sync.showing import access_words as words
+from sync.showing.device_page import UNDECIDED
 
 PAGE_SIZE = 50
 RUNS_SHOWN = 10

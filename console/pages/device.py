@@ -16,13 +16,9 @@ from connectors.models import Connector
 from connectors.selectors import connectors_for
 from console.accounts.permissions import actions_in
 from console.pages.device_words import REASONS, STATES, account_wipe_refusal
-from sync import access_words as words
-from sync.access_words import said
-from sync.device_story import level, sentence
-from sync.entries import NOWHERE, Named
-from sync.explain import Explained, explained, lines_stored
-from sync.facts import Key
-from sync.matches import Suggestion
+from sync.deciding.entries import NOWHERE, Named
+from sync.deciding.facts import Key
+from sync.deciding.matches import Suggestion
 from sync.models import (
     AccessOverride,
     Approval,
@@ -36,9 +32,13 @@ from sync.models import (
     ManagedDevice,
     MobileDevice,
 )
-from sync.policy_words import DOUBT_WORDS
+from sync.policies.policy_words import DOUBT_WORDS
 from sync.selectors import devices_for, runs_for
-from sync.wishes import wishes
+from sync.showing import access_words as words
+from sync.showing.access_words import said
+from sync.showing.device_story import level, sentence
+from sync.showing.explain import Explained, explained, lines_stored
+from sync.showing.wishes import wishes
 
 EVENTS_SHOWN = 30
 COMMANDS_SHOWN = 5

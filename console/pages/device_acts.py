@@ -27,11 +27,11 @@ from console.accounts.permissions import Action, require
 from console.pages.device import device_of, device_title
 from console.pages.device_forms import OverrideForm, RemoveForm, TypedForm, WipeForm
 from console.pages.device_words import LEFT_OUT, account_wipe_refusal, is_app_client
-from sync import destructive
-from sync.access_words import said
+from sync.acting import destructive
 from sync.models import AccessOverride, DeviceLink, EntryChoice, ManagedDevice, MobileDevice, Presence
-from sync.overrides import entry_choice_clear, link_clear, link_set, override_clear, override_set, recheck
-from sync.statistics import statistics_request
+from sync.observing.statistics import statistics_request
+from sync.policies.overrides import entry_choice_clear, link_clear, link_set, override_clear, override_set, recheck
+from sync.showing.access_words import said
 
 RECORDS_SHOWN = 50
 

@@ -11,8 +11,8 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from sync.facts import id_key
-from sync.overrides import REASON_LENGTH
+from sync.deciding.facts import id_key
+from sync.policies.overrides import REASON_LENGTH
 
 DATE, NEVER = "date", "never"
 EXPIRIES = (

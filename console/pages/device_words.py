@@ -47,7 +47,7 @@ REASONS: Mapping[str, str | Promise] = {
 # Labels seen on the wire; the property does not exist before Exchange 2013.
 CLIENT_TYPES = ("EAS", "REST", "Outlook", "UniversalOutlook", "MOWA")
 
-# What a list of devices can be narrowed to because somebody may have to look (sync.device_page.ATTENTIONS).
+# What a list of devices can be narrowed to because somebody may have to look (sync.showing.device_page.ATTENTIONS).
 ATTENTIONS: Mapping[str, str | Promise] = {
     "differs": _("Wish and reality differ"),
     "hindered": _("Hindered by somebody else's entry"),

@@ -17,10 +17,10 @@ from connectors.selectors import organizations_for
 from console.accounts.permissions import Action, may_anywhere
 from console.pages.device_words import ATTENTIONS, CLIENT_TYPES, REASONS
 from console.templatetags.components import ACCESS_LOOK
-from sync import access_words as words
-from sync.device_page import DEFAULT_SORT, SORTS, UNDECIDED, CursorError, DeviceFilters, device_page
-from sync.facts import State
-from sync.wishes import wishes
+from sync.deciding.facts import State
+from sync.showing import access_words as words
+from sync.showing.device_page import DEFAULT_SORT, SORTS, UNDECIDED, CursorError, DeviceFilters, device_page
+from sync.showing.wishes import wishes
 
 PRESENCES = ("present", "gone", "all")
 _STATES = (State.ALLOWED, State.QUARANTINED, State.BLOCKED, State.UNKNOWN)

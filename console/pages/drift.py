@@ -19,10 +19,10 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.device_acts import errors_take
 from console.pages.device_forms import ChoiceForm
 from console.pages.listing import Listing
-from sync.drift_words import ended_said, expected_said, found_said, subject_said
 from sync.models import Drift, EntryChoice
-from sync.overrides import entry_choose
+from sync.policies.overrides import entry_choose
 from sync.selectors import drifts_for
+from sync.showing.drift_words import ended_said, expected_said, found_said, subject_said
 
 PAGE_SIZE = 50
 ENTRIES = (Drift.Kind.FOREIGN_ALLOW, Drift.Kind.FOREIGN_BLOCK)

@@ -14,10 +14,10 @@ from django.views.decorators.http import require_safe
 
 from console.pages.downloads import csv_download
 from console.templatetags.devices import person_name
-from sync import access_words as words
-from sync.dry_run import DryLine, dry_devices, dry_lines, dry_lines_all, dry_settings
 from sync.models import SyncRun
 from sync.selectors import runs_for
+from sync.showing import access_words as words
+from sync.showing.dry_run import DryLine, dry_devices, dry_lines, dry_lines_all, dry_settings
 
 PAGE_SIZE = 100
 

@@ -1,6 +1,6 @@
 """The ActiveSync mailbox policies of an organization: the list, one of them, two compared, and who has which.
 
-What changes Exchange is ordered through sync.mailbox_policies and sent by a worker: pages show the command's text at
+What changes Exchange is ordered through sync.policies and sent by a worker: pages show the command's text at
 once, and what became of it. Forms of a policy's settings: mailbox_policy_edit.py.
 """
 
@@ -29,23 +29,23 @@ from connectors.problems import RenderedProblem, problem
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_organization import organization_of
-from sync.mailbox_policies import (
-    policies_request,
-    policy_assign,
-    policy_make_default,
-    policy_remove,
-    settings_of,
-)
-from sync.mailbox_policy_rows import (
+from sync.acting.policy_deeds import KINDS
+from sync.models import Command, Mailbox, MailboxPolicy
+from sync.observing.mailbox_policy_rows import (
     assigned_counts,
     mailbox_policies_for,
     mailboxes_of,
     names_of,
     own_mailboxes_of,
 )
-from sync.mailbox_policy_words import groups_said, pairs_said, shown_names
-from sync.models import Command, Mailbox, MailboxPolicy
-from sync.policy_deeds import KINDS
+from sync.policies.mailbox_policies import (
+    policies_request,
+    policy_assign,
+    policy_make_default,
+    policy_remove,
+    settings_of,
+)
+from sync.policies.mailbox_policy_words import groups_said, pairs_said, shown_names
 from sync.selectors import commands_for
 
 PAGE_SIZE = 50

@@ -21,7 +21,10 @@ from console.pages.mailbox_policies import policies_of, policy_of, say_ordered
 from console.pages.mailbox_policy_forms import MailboxPolicyForm
 from console.pages.policy_forms import errors_put
 from console.pages.policy_organization import organization_of
-from sync.mailbox_policies import (
+from sync.acting.policy_deeds import PolicyCreate, PolicySet
+from sync.models import MailboxPolicy
+from sync.observing.mailbox_policy_rows import mailboxes_of
+from sync.policies.mailbox_policies import (
     change_of,
     creation_of,
     policy_change,
@@ -30,11 +33,8 @@ from sync.mailbox_policies import (
     settings_of,
     stamp_of,
 )
-from sync.mailbox_policy_rows import mailboxes_of
-from sync.mailbox_policy_values import NAME_LENGTH
-from sync.mailbox_policy_words import Pair, pairs_said
-from sync.models import MailboxPolicy
-from sync.policy_deeds import PolicyCreate, PolicySet
+from sync.policies.mailbox_policy_values import NAME_LENGTH
+from sync.policies.mailbox_policy_words import Pair, pairs_said
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -14,8 +14,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from connectors.exchange.policies import SETTINGS, Kind, PolicyValue
-from sync.mailbox_policy_values import CHOICES, NAME_LENGTH, NUMBERS, TEXT_LENGTH
-from sync.mailbox_policy_words import GROUPS, HELP, LABELS, choice_said, remote_name
+from sync.policies.mailbox_policy_values import CHOICES, NAME_LENGTH, NUMBERS, TEXT_LENGTH
+from sync.policies.mailbox_policy_words import GROUPS, HELP, LABELS, choice_said, remote_name
 
 
 @dataclass(frozen=True, slots=True)

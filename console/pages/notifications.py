@@ -20,11 +20,11 @@ from connectors.selectors import organizations_for
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_by_tenant, require
 from console.pages.listing import Listing, uuid_of
-from sync import access_words as words
 from sync.models import Notification
-from sync.notify import is_retriable, notification_retry
-from sync.notify_queue import NO_ADDRESS, NOT_NEEDED, OFF, REPEATED
+from sync.notifying.notify import is_retriable, notification_retry
+from sync.notifying.notify_queue import NO_ADDRESS, NOT_NEEDED, OFF, REPEATED
 from sync.selectors import devices_for, notifications_for
+from sync.showing import access_words as words
 
 PAGE_SIZE = 50
 SUPPRESSED = {

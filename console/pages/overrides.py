@@ -18,7 +18,7 @@ from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_by_tenant
 from console.pages.listing import Listing, uuid_of
 from sync.models import AccessOverride, MobileDevice
-from sync.overrides import BULK_LIMIT, overrides_end
+from sync.policies.overrides import BULK_LIMIT, overrides_end
 from sync.selectors import overrides_for
 
 PAGE_SIZE = 50

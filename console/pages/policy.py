@@ -24,11 +24,11 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_forms import ReviewForm, TenantPolicyForm, errors_put
 from console.pages.policy_review import Place, based_on, losses_csv, proposal_of, review, say
 from sync.models import PolicyVersion
-from sync.policy import GroupRef, TenantPolicyValues
-from sync.policy_checks import tenant_values_clean
-from sync.policy_groups import GroupSearch, groups_resolve, groups_search
-from sync.policy_preview import TenantPreview, tenant_preview
-from sync.policy_services import policy_current, tenant_policy_change
+from sync.policies.policy import GroupRef, TenantPolicyValues
+from sync.policies.policy_checks import tenant_values_clean
+from sync.policies.policy_groups import GroupSearch, groups_resolve, groups_search
+from sync.policies.policy_preview import TenantPreview, tenant_preview
+from sync.policies.policy_services import policy_current, tenant_policy_change
 
 PAGE_SIZE = 50
 WHICH = ("included", "excluded")

@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from connectors.models import Authentication, NotificationAccount
 from connectors.notification_accounts import NotificationAccountSettings
 from connectors.secrets import Secret
-from sync import facts
-from sync.policy import (
+from sync.deciding import facts
+from sync.policies.policy import (
     GroupRef,
     MailTemplateValues,
     NotificationValues,
@@ -24,7 +24,7 @@ from sync.policy import (
     RuleValues,
     TenantPolicyValues,
 )
-from sync.policy_words import DOUBTS, LEVELS, TENANT_LABELS, UNLICENSED
+from sync.policies.policy_words import DOUBTS, LEVELS, TENANT_LABELS, UNLICENSED
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise

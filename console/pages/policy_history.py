@@ -22,10 +22,10 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_forms import ReviewForm, errors_put
 from console.pages.policy_review import Place, based_on, losses_csv, review, say
 from sync.models import PolicyVersion
-from sync.policy import OrganizationPolicyValues, TenantPolicyValues
-from sync.policy_preview import TenantPreview, organization_preview, tenant_preview
-from sync.policy_services import Values, policy_current, policy_roll_back, values_of, versions_of
-from sync.policy_words import Difference, differences
+from sync.policies.policy import OrganizationPolicyValues, TenantPolicyValues
+from sync.policies.policy_preview import TenantPreview, organization_preview, tenant_preview
+from sync.policies.policy_services import Values, policy_current, policy_roll_back, values_of, versions_of
+from sync.policies.policy_words import Difference, differences
 
 PAGE_SIZE = 20
 

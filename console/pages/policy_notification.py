@@ -37,7 +37,8 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_forms import NotificationForm, ReviewForm, errors_put
 from console.pages.policy_organization import organization_of
 from console.pages.policy_review import based_on, say
-from sync.mail_template import (
+from sync.models import PolicyVersion
+from sync.notifying.mail_template import (
     PLACEHOLDERS,
     MailTemplate,
     RenderedMail,
@@ -45,11 +46,10 @@ from sync.mail_template import (
     reason_text,
     state_text,
 )
-from sync.mail_template import render as render_mail
-from sync.models import PolicyVersion
-from sync.policy import MailTemplateValues, NotificationValues
-from sync.policy_checks import template_errors, template_warnings
-from sync.policy_services import organization_policy_change, policy_current
+from sync.notifying.mail_template import render as render_mail
+from sync.policies.policy import MailTemplateValues, NotificationValues
+from sync.policies.policy_checks import template_errors, template_warnings
+from sync.policies.policy_services import organization_policy_change, policy_current
 
 # Reasons of which the built-in texts differ.
 REASONS: Mapping[str, Any] = {

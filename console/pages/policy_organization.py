@@ -23,14 +23,14 @@ from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_forms import KeepForm, OrganizationPolicyForm, ReviewForm, RuleRows, errors_put
 from console.pages.policy_review import Place, based_on, losses_csv, proposal_of, review, say
-from sync.facts import Level
-from sync.judge import SEVERITY
+from sync.deciding.facts import Level
+from sync.deciding.judge import SEVERITY
 from sync.models import PolicyVersion
-from sync.policy import MAIL_INSERT_LENGTH, OrganizationPolicyValues
-from sync.policy_checks import CHARACTERISTICS, organization_values_clean
-from sync.policy_preview import TenantPreview, grandfathering, organization_preview
-from sync.policy_services import organization_policy_change, policy_current
-from sync.policy_words import CHARACTERISTIC_WORDS, LEVELS, grandfathering_said
+from sync.policies.policy import MAIL_INSERT_LENGTH, OrganizationPolicyValues
+from sync.policies.policy_checks import CHARACTERISTICS, organization_values_clean
+from sync.policies.policy_preview import TenantPreview, grandfathering, organization_preview
+from sync.policies.policy_services import organization_policy_change, policy_current
+from sync.policies.policy_words import CHARACTERISTIC_WORDS, LEVELS, grandfathering_said
 from sync.selectors import devices_for
 
 # Where our rows hold what a rule of this kind is about. The X-MS-WL header is told by no cmdlet.

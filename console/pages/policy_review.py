@@ -22,11 +22,11 @@ from connectors.models import ExchangeOrganization, Tenant
 from console.pages.downloads import csv_download
 from console.pages.policy_forms import KeepForm, ReviewForm
 from sync.models import MobileDevice
-from sync.policy import OrganizationPolicyValues, TenantPolicyValues
-from sync.policy_checks import organization_values_clean, tenant_values_clean
-from sync.policy_preview import SHOWN, Loss, Preview, TenantPreview, losses_with_devices
-from sync.policy_services import PolicyChange, Values
-from sync.policy_words import DOUBT_WORDS, LEVELS, LOSS_WORDS, differences
+from sync.policies.policy import OrganizationPolicyValues, TenantPolicyValues
+from sync.policies.policy_checks import organization_values_clean, tenant_values_clean
+from sync.policies.policy_preview import SHOWN, Loss, Preview, TenantPreview, losses_with_devices
+from sync.policies.policy_services import PolicyChange, Values
+from sync.policies.policy_words import DOUBT_WORDS, LEVELS, LOSS_WORDS, differences
 
 # Characters of a proposal; the longest templates and all rules together come to less.
 PROPOSAL_LIMIT = 600_000

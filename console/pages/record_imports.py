@@ -17,10 +17,10 @@ from console.accounts.permissions import Action, require
 from console.pages.source_forms import UploadForm
 from console.pages.sources import tenant_of
 from sync.models import CsvImport
-from sync.pushed import SourceConflictError
-from sync.pushed_rows import COMPLIANCE, FIELDS, REQUIRED
-from sync.record_csv import BYTE_LIMIT, ROW_LIMIT, CsvError
-from sync.record_import import (
+from sync.records.pushed import SourceConflictError
+from sync.records.pushed_rows import COMPLIANCE, FIELDS, REQUIRED
+from sync.records.record_csv import BYTE_LIMIT, ROW_LIMIT, CsvError
+from sync.records.record_import import (
     BadRowsError,
     ImportOverError,
     import_apply,

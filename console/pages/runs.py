@@ -18,11 +18,11 @@ from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.standing import FAILED
 from console.pages.watch import watch
-from sync.dry_run import is_dry
 from sync.models import RunEvent, SyncRun
 from sync.narrative import sentence
 from sync.selectors import run_progress, runs_for
 from sync.services import run_cancel
+from sync.showing.dry_run import is_dry
 
 PAGE_SIZE = 50
 # A run that cannot read thousands of objects has thousands of lines; the first tell why and the last how it ended.

@@ -31,8 +31,8 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.source_forms import SourceForm
 from sync.dispatch import records_dispatch
 from sync.models import DirectoryGroup, DirectoryUser, ManagedDevice, Presence
-from sync.people_store import groups_wanted
-from sync.pushed import others_of, records_of_others_end
+from sync.records.people_store import groups_wanted
+from sync.records.pushed import others_of, records_of_others_end
 from sync.selectors import records_for
 
 PAGE_SIZE = 50

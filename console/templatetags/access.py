@@ -1,4 +1,4 @@
-"""Verdicts, matches and commands on pages: always an icon and a word, in the words of sync.access_words."""
+"""Verdicts, matches and commands on pages: always an icon and a word, in the words of sync.showing.access_words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from django import template
 
 from console.pages.device_words import WAITS
-from sync import access_words as words
-from sync.explain import row_number
-from sync.facts import State
-from sync.matches import Outcome
+from sync.deciding.facts import State
+from sync.deciding.matches import Outcome
 from sync.models import Approval, Command
 from sync.selectors import approvals_for
+from sync.showing import access_words as words
+from sync.showing.explain import row_number
 
 register = template.Library()
 

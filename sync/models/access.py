@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 class PolicyVersion(models.Model):
     """One version of a tenant's or an organization's policy. Never changed: a change, and a roll-back, is a new one.
 
-    content: sync.policy.TenantPolicyValues or OrganizationPolicyValues as JSON. organization null: the tenant's.
+    content: policies.policy.TenantPolicyValues or OrganizationPolicyValues as JSON. organization null: the tenant's.
     """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)

@@ -254,7 +254,7 @@ class Drift(models.Model):
 
 
 class DeviceEvent(models.Model):
-    """One line of a device's story. Codes are worded in sync/device_story.py. Append-only."""
+    """One line of a device's story. Codes are worded in sync/showing/device_story.py. Append-only."""
 
     device = models.ForeignKey("sync.MobileDevice", on_delete=models.CASCADE, related_name="events", db_index=False)
     at = models.DateTimeField()

@@ -13,13 +13,13 @@ from random import Random
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from sync.commands import Command, SetMailboxEntries
-from sync.decide import decide, explain
-from sync.facts import Access, Key, Partnership, PersonalList, State
-from sync.guard import Limits, guard, newly_denied
-from sync.plan import plan
-from sync.verdicts import Row
-from sync.world import World
+from sync.deciding.commands import Command, SetMailboxEntries
+from sync.deciding.decide import decide, explain
+from sync.deciding.facts import Access, Key, Partnership, PersonalList, State
+from sync.deciding.guard import Limits, guard, newly_denied
+from sync.deciding.plan import plan
+from sync.deciding.verdicts import Row
+from sync.deciding.world import World
 from tests.agreement.worlds import Organization, organizations
 
 # From the strictest to the freest.

@@ -9,14 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.commands import Command, SetMailboxEntries, SettingsCommand
-from sync.crowd import Crowd, Weighed, denied_in
-from sync.decide import decide
-from sync.effects import counted, levels, listed_now
-from sync.facts import Key, Level, State
-from sync.guard import Guarded, Limits, guard, newly_denied
-from sync.plan import plan
-from sync.world import World
+from sync.deciding.commands import Command, SetMailboxEntries, SettingsCommand
+from sync.deciding.crowd import Crowd, Weighed, denied_in
+from sync.deciding.decide import decide
+from sync.deciding.effects import counted, levels, listed_now
+from sync.deciding.facts import Key, Level, State
+from sync.deciding.guard import Guarded, Limits, guard, newly_denied
+from sync.deciding.plan import plan
+from sync.deciding.world import World
 from tests.agreement.worlds import Organization, organizations
 
 

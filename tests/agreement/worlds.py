@@ -18,11 +18,18 @@ from lab.exchange.objects import Device as LabDevice
 from lab.exchange.objects import Mailbox as LabMailbox
 from lab.exchange.store import Store
 from lab.exchange.versions import VERSIONS
-from sync import facts
-from sync.commands import Command, CreateRule, RemoveRule, SetMailboxEntries, SetOrganizationSettings, SetRuleLevel
-from sync.facts import Choice, Doubt, Entry, Key, Level, PersonalList, Unlicensed
-from sync.match import match
-from sync.world import World
+from sync.deciding import facts
+from sync.deciding.commands import (
+    Command,
+    CreateRule,
+    RemoveRule,
+    SetMailboxEntries,
+    SetOrganizationSettings,
+    SetRuleLevel,
+)
+from sync.deciding.facts import Choice, Doubt, Entry, Key, Level, PersonalList, Unlicensed
+from sync.deciding.match import match
+from sync.deciding.world import World
 
 NOW = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.UTC)
 STATES = {"Allowed": "allowed", "Blocked": "blocked", "Quarantined": "quarantined"}

@@ -21,8 +21,8 @@ from connectors.secrets import Secret
 from connectors.sources import source_of
 from console.management.commands import sync as sync_command
 from sync.models import SyncRun
-from sync.policy import TenantPolicyValues
-from sync.policy_services import policy_current, tenant_policy_change
+from sync.policies.policy import TenantPolicyValues
+from sync.policies.policy_services import policy_current, tenant_policy_change
 from sync.services import successor_start
 from tests.connectors import factories
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from sync import destructive
+from sync.acting import destructive
 from sync.models import (
     AccessOverride,
     Command,

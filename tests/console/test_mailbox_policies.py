@@ -16,8 +16,8 @@ from django.utils import timezone
 from connectors.actors import SETUP
 from connectors.models import Connector, ExchangeOrganization
 from sync import dispatch
-from sync.mailbox_policies import policy_make_default
 from sync.models import Command, Mailbox, MailboxPolicy
+from sync.policies.mailbox_policies import policy_make_default
 from tests.console.conftest import Scene
 from tests.console.test_connectors import text_of
 from tests.factories import MailboxFactory

@@ -22,10 +22,10 @@ from connectors.graph.errors import TransientGraphError
 from connectors.graph.records import GroupRecord
 from connectors.models import DeviceSource, ExchangeOrganization, Tenant
 from console.pages.downloads import cell
-from sync import policy_groups
 from sync.models import DirectoryGroup, DirectoryUser, GroupMember, Mailbox, PolicyVersion, SyncRun
-from sync.policy import GroupRef, TenantPolicyValues
-from sync.policy_services import policy_current, tenant_policy_change
+from sync.policies import policy_groups
+from sync.policies.policy import GroupRef, TenantPolicyValues
+from sync.policies.policy_services import policy_current, tenant_policy_change
 from tests.console.conftest import Scene
 from tests.factories import ConnectorFactory, DeviceFactory, OrganizationFactory, TenantFactory
 

@@ -17,8 +17,8 @@ from connectors.mail.errors import MailError, MailStopError
 from connectors.models import ExchangeOrganization, NotificationAccount
 from connectors.notification_accounts import mailer_for, notification_account_test
 from sync.models import PolicyVersion, SyncRun
-from sync.policy import MailTemplateValues, NotificationValues, OrganizationPolicyValues
-from sync.policy_services import organization_policy_change, policy_current
+from sync.policies.policy import MailTemplateValues, NotificationValues, OrganizationPolicyValues
+from sync.policies.policy_services import organization_policy_change, policy_current
 from tests.console.conftest import Scene
 from tests.console.test_policy import text_of
 from tests.labs import Lab

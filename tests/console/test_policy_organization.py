@@ -15,8 +15,8 @@ from django.utils import timezone
 from connectors.actors import Actor
 from connectors.models import ExchangeOrganization
 from sync.models import DeviceStatistics, PolicyVersion, SyncRun
-from sync.policy import GrandfatheringValues, OrganizationPolicyValues, RuleValues
-from sync.policy_services import organization_policy_change, policy_current
+from sync.policies.policy import GrandfatheringValues, OrganizationPolicyValues, RuleValues
+from sync.policies.policy_services import organization_policy_change, policy_current
 from tests.console.conftest import Scene
 from tests.console.test_policy import hidden, in_exchange, phone, text_of  # noqa: F401 - a fixture among them
 from tests.factories import DeviceFactory

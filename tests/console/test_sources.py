@@ -18,7 +18,7 @@ from connectors.models import DeviceSource, Tenant
 from connectors.sources import Verified
 from console.accounts.models import ApiToken
 from sync.models import CsvImport, DirectoryGroup, GroupMember, ManagedDevice, PolicyVersion
-from sync.policy import GroupRef, TenantPolicyValues
+from sync.policies.policy import GroupRef, TenantPolicyValues
 from tests.console.conftest import Scene
 from tests.console.test_connectors import text_of
 from tests.factories import TenantFactory

@@ -41,9 +41,9 @@ class Ticker:
         self._next = 0.0
 
     def __call__(self) -> None:
-        from sync.checks import checks_dispatch_due
+        from sync.acting.checks import checks_dispatch_due
+        from sync.acting.settle import commands_recover
         from sync.recover import runs_recover
-        from sync.settle import commands_recover
 
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 0.5
@@ -123,7 +123,7 @@ class _Trial:
 
     def _round(self, phones: list[Any]) -> None:
         """Have something to do, wait until somebody is at it, and kill them a little later."""
-        from sync.checks import check_request
+        from sync.acting.checks import check_request
 
         self._ask(phones)
         check_request([phone.owner_id for phone in self.chance.sample(phones, 5)], because="crash")

@@ -13,9 +13,9 @@ from playwright.sync_api import Page, expect
 
 from connectors.actors import Actor
 from connectors.models import ExchangeOrganization
-from sync.mailbox_policies import policy_change, policy_make_default
-from sync.mailbox_policy_values import DEFAULTS, to_json
 from sync.models import Command, MailboxPolicy
+from sync.policies.mailbox_policies import policy_change, policy_make_default
+from sync.policies.mailbox_policy_values import DEFAULTS, to_json
 from tests.e2e.conftest import DESK, PHONE, Visitor
 from tests.e2e.test_pages import violations
 from tests.factories import ConnectorFactory, MailboxFactory, MembershipFactory, OrganizationFactory, TenantFactory

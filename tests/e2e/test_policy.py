@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 
 from connectors.models import Connector
 from sync.models import Mailbox, PolicyVersion
-from sync.policy import RuleValues
-from sync.policy_services import policy_current
+from sync.policies.policy import RuleValues
+from sync.policies.policy_services import policy_current
 from tests.e2e.conftest import DESK, PHONE, Visitor
 from tests.e2e.test_pages import violations
 from tests.factories import (

@@ -63,7 +63,8 @@ class World:
     def somebody(self) -> dict[str, Any]:
         """A licensed person without any record, now in the included group and not in the excluded one."""
         groups = {row["name"]: row["id"] for row in self.control("GET", "graph/Contoso/groups")["groups"]}
-        for user in self.control("GET", "graph/Contoso/users?limit=1000")["users"]:
+        users: list[dict[str, Any]] = self.control("GET", "graph/Contoso/users?limit=1000")["users"]
+        for user in users:
             is_licensed = user["assignedPlans"][0]["capabilityStatus"] == "Enabled"
             records = self.control("GET", f"graph/Contoso/devices?user={urllib.parse.quote(user['id'])}")
             if is_licensed and user["mail"].endswith("@contoso.lab") and not records["devices"]:

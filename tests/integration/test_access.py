@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from connectors.actors import Actor
 from connectors.models import Connector
-from sync.approvals import approval_approve
+from sync.enforcing.approvals import approval_approve
 from sync.models import Approval, Command, DeviceAccess, Drift, LedgerEntry, Mailbox, ManagedDevice, MobileDevice
-from sync.policy import RuleValues
+from sync.policies.policy import RuleValues
 from tests.factories import PersonFactory, RecordFactory
 from tests.integration.worlds import connector_to, sync
 from tests.labs import Lab, Organization

@@ -9,10 +9,10 @@ import pytest
 
 from connectors.actors import SETUP, Actor
 from connectors.models import Connector
-from sync import destructive, lane
+from sync.acting import destructive, lane
 from sync.models import Command, DeviceStatistics, LedgerEntry, MailboxCheck, MobileDevice
-from sync.pushed import records_upsert
-from sync.statistics import statistics_do
+from sync.observing.statistics import statistics_do
+from sync.records.pushed import records_upsert
 from tests.integration.worlds import connector_to, sync
 from tests.labs import Lab, Organization
 from tests.sync.access import govern
@@ -28,7 +28,7 @@ def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test does itself what the queue would be told of."""
     settings.CHECKS_LINGER_SECONDS = 0.0
     monkeypatch.setattr(destructive, "command_dispatch", lambda command, connector: None)
-    for module in ("sync.checks", "sync.lane"):
+    for module in ("sync.acting.checks", "sync.acting.lane"):
         monkeypatch.setattr(f"{module}.check_dispatch", lambda connector: None)
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from connectors.actors import Actor
 from connectors.models import Connector, ExchangeOrganization
-from sync.destructive import command_send
-from sync.mailbox_policies import (
+from sync.acting.destructive import command_send
+from sync.models import Command, Mailbox, MailboxPolicy
+from sync.observing.mailbox_policy_rows import mailboxes_of
+from sync.policies.mailbox_policies import (
     policies_read,
     policy_assign,
     policy_change,
@@ -20,8 +22,6 @@ from sync.mailbox_policies import (
     settings_for_new,
     settings_of,
 )
-from sync.mailbox_policy_rows import mailboxes_of
-from sync.models import Command, Mailbox, MailboxPolicy
 from tests.integration.worlds import connector_to, sync
 from tests.labs import Lab, Organization
 from tests.sync.access import govern
@@ -34,7 +34,7 @@ ADA = Actor(name="Ada")
 @pytest.fixture(autouse=True)
 def nobody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test sends what it orders."""
-    monkeypatch.setattr("sync.mailbox_policies.command_dispatch", lambda command, connector: None)
+    monkeypatch.setattr("sync.policies.mailbox_policies.command_dispatch", lambda command, connector: None)
 
 
 def scene(fresh_lab: Callable[..., Lab], version: str) -> tuple[Organization, Connector]:

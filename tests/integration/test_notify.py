@@ -22,8 +22,8 @@ from connectors.models import Authentication, Connector, NotificationAccount
 from connectors.notification_accounts import NotificationAccountSettings, mailer_for, notification_account_configure
 from connectors.secrets import Secret
 from sync.models import DirectoryUser, Notification
-from sync.notify_send import notifications_send
-from sync.policy import NotificationValues
+from sync.notifying.notify_send import notifications_send
+from sync.policies.policy import NotificationValues
 from tests.integration.test_access import enroll, phones, scene
 from tests.integration.worlds import sync
 from tests.labs import Lab, Organization

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from connectors.models import Connector, DeviceSource, Tenant
 from sync.models import DeviceAccess, DirectoryUser, ManagedDevice, PolicyVersion, UserKeyText
-from sync.people_store import key_texts
-from sync.policy import OrganizationPolicyValues, TenantPolicyValues
+from sync.policies.policy import OrganizationPolicyValues, TenantPolicyValues
+from sync.records.people_store import key_texts
 from tests.factories import PersonFactory, RecordFactory
 from tests.sync.exchange import device
 

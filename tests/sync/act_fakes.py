@@ -30,7 +30,7 @@ from connectors.exchange.records import (
 )
 from connectors.models import Connector, DeviceSource, ExchangeOrganization
 from sync.models import DirectoryUser, Mailbox, ManagedDevice, MobileDevice, PolicyVersion, UserKeyText
-from sync.policy import TenantPolicyValues
+from sync.policies.policy import TenantPolicyValues
 
 SERVER = "ex01.contoso.com"
 CONTROLLER = "dc01.contoso.com"
@@ -101,9 +101,7 @@ class Wire:
         return {guid: (one.allowed_device_ids, one.blocked_device_ids) for guid, one in self.mailboxes.items()}
 
     @contextmanager
-    def open(
-        self, connector: Connector, *, should_stop: Callable[[], bool] = lambda: False, **_: Any
-    ) -> Iterator[Any]:
+    def open(self, connector: Connector, *, should_stop: Callable[[], bool] = lambda: False, **_: Any) -> Iterator[Any]:
         self.pass_by("open")
         self.sessions += 1
         yield Session(self, Connector.objects.get(pk=connector.pk).is_observe_only)

@@ -10,8 +10,8 @@ from connectors.actors import SETUP
 from connectors.models import Connector
 from sync import runs
 from sync.models import SyncRun
+from sync.records.sources import RefreshReport
 from sync.services import sync_request
-from sync.sources import RefreshReport
 from tests.connectors import factories
 from tests.sync.exchange import FakeExchange, device
 
@@ -34,7 +34,7 @@ def exchange() -> FakeExchange:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each page is recorded by itself, so that a run has several places to break at."""
-    monkeypatch.setattr("sync.observe.BATCH", 1)
+    monkeypatch.setattr("sync.observing.observe.BATCH", 1)
 
 
 @pytest.fixture

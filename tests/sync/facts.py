@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sync.facts import DirectoryUser, EasDevice, Link, Mailbox, ManagedDevice
-from sync.match import match
-from sync.matches import Match
+from sync.deciding.facts import DirectoryUser, EasDevice, Link, Mailbox, ManagedDevice
+from sync.deciding.match import match
+from sync.deciding.matches import Match
 
 NOW = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.UTC)
 DEVICE_ID = "ApplF17ABCDE"

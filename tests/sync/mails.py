@@ -19,8 +19,8 @@ from django.db.models.functions import Now
 from connectors.mail.client import Check, Mailer, Message, Receipt
 from connectors.models import Connector, ExchangeOrganization, NotificationAccount
 from sync.models import Notification
-from sync.notify_send import notifications_send
-from sync.policy import NotificationValues
+from sync.notifying.notify_send import notifications_send
+from sync.policies.policy import NotificationValues
 from tests.sync.access import organize
 
 LINK = "https://enroll.contoso.com/start"

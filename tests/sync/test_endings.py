@@ -26,7 +26,7 @@ from connectors.problems import PROBLEMS
 from sync import runs
 from sync.lease import Lease, claim
 from sync.models import MobileDevice, SyncRun
-from sync.record import gone_mark
+from sync.observing.record import gone_mark
 from sync.recover import runs_recover
 from sync.services import run_cancel, sync_request
 from tests.sync.conftest import Sync
@@ -267,7 +267,7 @@ class TestCancel:
             run_cancel(run=SyncRun.objects.get(status="running"), actor=SETUP)
             return gone
 
-        monkeypatch.setattr("sync.sweep.gone_mark", mark)
+        monkeypatch.setattr("sync.observing.sweep.gone_mark", mark)
         run = sync()
         assert (run.status, run.gone, run.error_code) == ("succeeded", 1, "")
         assert codes(run)[-3:] == ["cancel_requested", "gone_marked", "succeeded"]

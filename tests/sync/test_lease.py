@@ -21,8 +21,8 @@ from sync import lease as leases
 from sync import runs
 from sync.lease import Lease, LeaseLostError, claim
 from sync.models import MobileDevice, RunEvent, SyncRun
-from sync.observe import organization_observe, phase_begin
-from sync.record import Counts, gone_mark, page_record
+from sync.observing.observe import organization_observe, phase_begin
+from sync.observing.record import Counts, gone_mark, page_record
 from sync.recover import runs_recover
 from sync.services import run_cancel, sync_request
 from tests.connectors import factories

@@ -69,14 +69,14 @@ def kill_in(monkeypatch: pytest.MonkeyPatch, name: str, *, after: bool) -> Calla
 PLACES = ["open", "servers", "organization", "settings", "listing", "page 1", "page 2", "page 3", "end"]
 # Functions whose work is (part of) one transaction: killed before it, or after it and before the commit.
 INSIDE = [
-    "sync.observe.phase_begin",
-    "sync.observe.connector_observed",
-    "sync.record._stamp",
-    "sync.record._upsert",
-    "sync.record.columns.insert",
-    "sync.record.columns.update",
-    "sync.record.Counts.write",
-    "sync.sweep.gone_mark",
+    "sync.observing.observe.phase_begin",
+    "sync.observing.observe.connector_observed",
+    "sync.observing.record._stamp",
+    "sync.observing.record._upsert",
+    "sync.observing.record.columns.insert",
+    "sync.observing.record.columns.update",
+    "sync.observing.record.Counts.write",
+    "sync.observing.sweep.gone_mark",
     "sync.runs.run_succeed",
     "sync.runs._succeed",
     "sync.runs.successor_start",

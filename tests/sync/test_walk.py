@@ -9,11 +9,12 @@ import pytest
 
 from connectors.actors import SETUP, Actor
 from connectors.models import Connector
-from sync import enforce, loading, runs
-from sync.approvals import approval_approve
-from sync.facts import EasDevice
+from sync import runs
+from sync.deciding.facts import EasDevice
+from sync.deciding.plan import plan as planned
+from sync.enforcing import enforce, loading
+from sync.enforcing.approvals import approval_approve
 from sync.models import Approval, Command, DeviceAccess, DeviceEvent, Drift, HeldDenial, LedgerEntry, SyncRun
-from sync.plan import plan as planned
 from sync.services import run_cancel, sync_request
 from tests.connectors import factories
 from tests.sync.access import enrolled, govern, organize, record

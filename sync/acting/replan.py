@@ -1,0 +1,106 @@
+"""What is to be sent for some mailboxes, found anew just before it is: state may have moved since a run decided.
+
+Decides by the pure phases alone; what they are told is read from the tables now. Whom an order may not deny is left as
+it is, and what would rely on settings that the order does not set is left for a run that does.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sync.deciding.commands import REMOVALS, EntryChange, SetMailboxEntries, SettingsCommand
+from sync.deciding.decide import decide
+from sync.deciding.effects import counted, denials_of, levels, listed_after, listed_now, settings_after
+from sync.deciding.facts import ExchangeSettings, Key, Level, Partnership
+from sync.deciding.judge import SEVERITY
+from sync.deciding.plan import Plan, commands_of, plan
+from sync.deciding.verdicts import Verdict
+from sync.deciding.world import World
+from sync.enforcing.loading import world_load
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """commands: by mailbox, in the order of their stages."""
+
+    world: World
+    verdicts: Mapping[Key, Verdict]
+    commands: Mapping[int, list[SetMailboxEntries]]
+
+
+def replan(
+    organization_id: int,
+    mailboxes: Collection[int],
+    *,
+    may_deny: Collection[Partnership] | None,
+    settings: tuple[SettingsCommand, ...],
+    now: datetime.datetime,
+) -> Replanned:
+    """settings: those that the order is going to carry out between the stages. may_deny None: everyone."""
+    loaded = world_load(organization_id, mailboxes=mailboxes, now=now)
+    world = loaded.world
+    verdicts = decide(world)
+    planned = plan(world, verdicts)
+    if not _are_same(_after(world.exchange, planned.settings), _after(world.exchange, settings)):
+        # Others of the policy's settings wait for a person, or for the next full sync: as if they were not wanted yet.
+        world = world.as_it_is()
+        verdicts = decide(world)
+        planned = plan(world, verdicts)
+    found: dict[int, list[SetMailboxEntries]] = {}
+    for command in permitted(world, planned, may_deny=may_deny, settings=settings):
+        found.setdefault(int(command.mailbox), []).append(command)
+    return Replanned(world, verdicts, found)
+
+
+def permitted(
+    world: World, planned: Plan, *, may_deny: Collection[Partnership] | None, settings: tuple[SettingsCommand, ...]
+) -> Iterable[SetMailboxEntries]:
+    """The commands about mailboxes that may be sent, each in its stage."""
+    changes: Iterable[EntryChange] = planned.changes
+    target, between = _after(world.exchange, planned.settings), _after(world.exchange, settings)
+    if not _are_same(target, between):
+        changes = _safe(world, planned, target, between)
+    changes = tuple(changes)
+    denials = denials_of(world, changes, settings)
+    if may_deny is not None:
+        partnerships = {device.key: device.partnership for device in world.devices}
+        waiting = {denial.device for denial in denials if partnerships[denial.device] not in may_deny}
+        changes = tuple(change for change in changes if waiting.isdisjoint(change.devices))
+    for command in commands_of(world, changes, settings, denials):
+        if isinstance(command, SetMailboxEntries):
+            yield command
+
+
+def _safe(world: World, planned: Plan, target: ExchangeSettings, between: ExchangeSettings) -> Iterator[EntryChange]:
+    """Where not all settings of the plan come now. Entries that are added decide whatever these are; entries that go
+    leave the phone to them, and may go where it is then no stricter and no freer than both before and after the whole.
+    """
+    now = listed_now(world)
+    added = listed_after(now, [change for change in planned.changes if change.stage != REMOVALS])
+    devices = counted(world)
+    before = levels(devices, now, world.exchange)
+    after = levels(devices, listed_after(now, planned.changes), target)
+    by_key = {device.key: device for device in devices}
+    for change in planned.changes:
+        affected = [by_key[key] for key in change.devices if key in by_key]
+        found = levels(affected, listed_after(added, [change]), between)
+        if change.stage != REMOVALS or all(_is_between(found[key], before[key], after[key]) for key in found):
+            yield change
+
+
+def _is_between(level: Level, *ends: Level) -> bool:
+    severities = [SEVERITY[end] for end in ends]
+    return min(severities) <= SEVERITY[level] <= max(severities)
+
+
+def _after(exchange: ExchangeSettings, settings: Iterable[SettingsCommand]) -> ExchangeSettings:
+    for command in settings:
+        exchange = settings_after(exchange, command)
+    return exchange
+
+
+def _are_same(one: ExchangeSettings, other: ExchangeSettings) -> bool:
+    """As far as access goes."""
+    return one.default_level is other.default_level and set(one.rules) == set(other.rules)

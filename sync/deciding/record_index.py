@@ -1,0 +1,143 @@
+"""Records of device management, made ready to be found by an id and by whose they are.
+
+Refuses what proves nothing: an empty or all-zero id is in no index, and a record that only repeats what Exchange said
+(managementAgent "eas") counts as no record.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+from sync.deciding.facts import DirectoryUser, Key, Mailbox, ManagedDevice, id_key, text_key
+from sync.deciding.people import Directory, Owner, UserKey, mailbox_addresses, smtp_key, user_addresses
+
+# Graph's managementAgent of a record that only repeats what Exchange said: nothing manages that phone.
+_EXCHANGE_ONLY = "eas"
+_NO_ID = re.compile(r"[0{}()\-\s]*")
+# What such an id begins with; "" too.
+_NOTHING = ("", "0", "{", "}", "(", ")", "-", *" \t\n\r\f\v")
+# Among so many records of one id the owner's are looked for one by one.
+_FEW = 8
+_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+
+# What a record's owner is told by: a person's key, or a text where the directory knows nobody.
+Token: TypeAlias = tuple[str, Key]
+
+
+def is_unknown_id(device_id: str) -> bool:
+    """Empty, or nothing but zeros: says nothing, and never equals another."""
+    if device_id[:1] not in _NOTHING:  # by far the most
+        return False
+    return _NO_ID.fullmatch(device_id) is not None
+
+
+class Records:
+    """Records by what they are looked up by, each under its owner's tokens."""
+
+    def __init__(self, records: Iterable[ManagedDevice], directory: Directory) -> None:
+        self.directory = directory
+        self.by_key: dict[Key, ManagedDevice] = {}
+        self.by_id: dict[str, list[ManagedDevice]] = {}
+        self.tokens: dict[Key, tuple[Token, ...]] = {}
+        self._by_owner: dict[str, dict[Token, list[ManagedDevice]]] = {}
+        for record in records:
+            self.by_key[record.key] = record
+            if record.agent and text_key(record.agent) == _EXCHANGE_ONLY:
+                continue
+            if record.user is not None and record.user in directory.by_key:  # by far the most
+                self.tokens[record.key] = (("key", record.user),)
+            else:
+                self.tokens[record.key] = tuple(self._tokens_of(record))
+            if not is_unknown_id(record.eas_device_id):
+                self.by_id.setdefault(id_key(record.eas_device_id), []).append(record)
+
+    def _tokens_of(self, record: ManagedDevice) -> Iterator[Token]:
+        """A record whose person is not in the directory may still be told by text: by that of a mailbox without person
+        ("lost"), or, where the record names no key at all, by anybody's ("text")."""
+        owner = self.owner_of(record)
+        if owner is not None:
+            yield ("key", owner.key)
+            return
+        if record.user is not None:
+            yield ("key", record.user)
+        kind = "text" if record.user is None else "lost"
+        for text in sorted({text_key(record.upn), smtp_key(record.upn), smtp_key(record.email)} - {""}):
+            yield (kind, text)
+
+    def owner_of(self, record: ManagedDevice) -> DirectoryUser | None:
+        if record.user is not None:
+            return self.directory.by_key.get(record.user)
+        return self.directory.named(record.upn, record.email)
+
+    def of(self, device_id: str, owner_tokens: dict[Token, UserKey]) -> tuple[list[ManagedDevice], UserKey | None]:
+        """Records that hold this id and are the owner's, with the safest key by which they are."""
+        with_id = self.by_id[device_id]
+        found: dict[Key, ManagedDevice] = {}
+        by: UserKey | None = None
+        if len(with_id) > _FEW:
+            of_owner = self._by_owner.get(device_id) or self._index(device_id)
+            for token, user_key in owner_tokens.items():
+                for record in of_owner.get(token, ()):
+                    found.setdefault(record.key, record)
+                    by = by or user_key
+            return list(found.values()), by
+        for token, user_key in owner_tokens.items():
+            for record in with_id:
+                if token in self.tokens[record.key]:
+                    found.setdefault(record.key, record)
+                    by = by or user_key
+        return list(found.values()), by
+
+    def _index(self, device_id: str) -> dict[Token, list[ManagedDevice]]:
+        """One id may stand in the records of thousands: by owner, so that each of them finds its own at once."""
+        found = self._by_owner[device_id] = {}
+        for record in self.by_id[device_id]:
+            for token in self.tokens[record.key]:
+                found.setdefault(token, []).append(record)
+        return found
+
+
+def tokens_of_owner(mailbox: Mailbox, owner: Owner) -> dict[Token, UserKey]:
+    """The tokens under which this mailbox's person finds records, safest first."""
+    tokens: dict[Token, UserKey] = {}
+    if owner.candidates:  # several people: nobody is told apart by a text
+        return tokens
+    kinds = ["text"]
+    smtp, upns = list(mailbox_addresses(mailbox)), [text_key(mailbox.upn)]
+    if owner.person is None:
+        kinds.append("lost")
+    else:
+        tokens[("key", owner.person.key)] = owner.by or UserKey.UPN
+        smtp += user_addresses(owner.person)
+        upns += [text_key(owner.person.on_premises_upn), text_key(owner.person.upn)]
+    for texts, user_key in ((smtp, UserKey.SMTP), (upns, UserKey.UPN)):
+        for text in filter(None, texts):
+            for kind in kinds:
+                tokens.setdefault((kind, text), user_key)
+    return tokens
+
+
+def times(record: ManagedDevice) -> tuple[datetime.datetime, datetime.datetime]:
+    return (record.enrolled or _LONG_AGO, record.last_check_in or _LONG_AGO)
+
+
+def newest_of(records: list[ManagedDevice]) -> tuple[ManagedDevice | None, list[ManagedDevice]]:
+    """The one that counts of several records of one phone, and the rest of them.
+
+    Newer is what was enrolled later and has not checked in earlier. Where these two contradict, or nothing tells which
+    is newer, and compliance differs, none counts: a compliant stale record must not speak for a phone that is not.
+    """
+    if len(records) == 1:
+        return records[0], []
+    in_order = sorted(records, key=lambda record: (*times(record), str(record.key)), reverse=True)
+    best = in_order[0]
+    last_check_in = times(best)[1]
+    for record in in_order[1:]:
+        enrolled, checked_in = times(record)
+        is_older = checked_in < last_check_in or (checked_in == last_check_in and enrolled < times(best)[0])
+        if not is_older and text_key(record.compliance) != text_key(best.compliance):
+            return None, in_order
+    return best, in_order[1:]

@@ -1,0 +1,1 @@
+"""The mail to people whose phone is kept out: its text, its queue, each once."""

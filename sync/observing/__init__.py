@@ -1,0 +1,1 @@
+"""What Exchange says, into rows: devices, mailboxes, settings, rules, mailbox policies, statistics."""

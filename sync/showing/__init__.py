@@ -1,0 +1,1 @@
+"""What pages show of devices: lists, stories, explanations, words. Reads only."""
