@@ -41,7 +41,7 @@ from sync.deciding.verdicts import Hindrance, Row, Verdict
 from sync.deciding.world import World
 from tests.sync.facts import DEVICE_ID, NOW, days, mailbox, person, phone, record
 
-PAGE = Path(__file__).parents[2] / "docs" / "access.md"
+PAGE = Path(__file__).parents[3] / "docs" / "access.md"
 ALLOW, BLOCK, QUARANTINE, LEAVE = Access.ALLOW, Access.BLOCK, Access.QUARANTINE, Access.LEAVE_ALONE
 ON = TenantPolicy(control_on=True)
 ALWAYS = TenantPolicy(control_on=True, always_allow_compliant=True)

@@ -14,7 +14,7 @@ from sync.models import DeviceEvent
 from sync.showing import device_story
 from sync.showing.device_story import CODES, level, sentence
 
-SYNC = Path(device_story.__file__).parent
+SYNC = Path(device_story.__file__).parents[1]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
