@@ -21,7 +21,7 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 
 
 def test_the_services_are_those_that_the_readme_promises() -> None:
-    assert set(SERVICES) == {"web", "worker", "beat", "prepare", "database", "broker", "lab", "demo"}
+    assert set(SERVICES) == {"web", "worker", "prompt", "beat", "prepare", "database", "broker", "lab", "demo"}
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["lab"]} == {"lab", "demo"}
 
 
@@ -32,6 +32,9 @@ def test_everything_a_service_refers_to_exists(name: str) -> None:
         assert other in SERVICES
         if condition["condition"] == "service_healthy":
             assert "healthcheck" in SERVICES[other]
+        elif service.get("network_mode") == f"service:{other}":
+            # Whose network it shares has to be there first, and no more.
+            assert condition["condition"] == "service_started"
         else:
             assert condition["condition"] == "service_completed_successfully"
             assert other in ONE_SHOT

@@ -26,6 +26,7 @@ from tests.factories import (
     DriftFactory,
     MailboxFactory,
     MembershipFactory,
+    NotificationFactory,
     RunFactory,
     TenantFactory,
     UserFactory,
@@ -133,6 +134,7 @@ TENANT_ADDRESSES = {
     "notification_test": ("post", Role.ADMINISTRATOR),
     "notification_account": ("post", Role.ADMINISTRATOR),
     "notification_account_test": ("post", Role.ADMINISTRATOR),
+    "notification_retry": ("post", Role.OPERATOR),
     "source": ("get", Role.READER),
     "source_records": ("get", Role.READER),
     "source_upload": ("get", Role.OPERATOR),
@@ -152,6 +154,7 @@ OWN_ADDRESSES = {
     "devices",
     "device_bulk",
     "approvals",
+    "notifications",
     "drifts",
     "overrides",
     "overrides_end",
@@ -213,6 +216,9 @@ def _address(name: str, scene: Scene) -> str:
             organization=scene.connector.organization, guid=uuid.uuid4(), name="Strict", read_at=timezone.now()
         )
         return reverse(name, args=[made.public_id])
+    if name == "notification_retry":
+        device = DeviceFactory(organization=scene.connector.organization)
+        return reverse(name, args=[NotificationFactory(device=device, state="failed").public_id])
     if name.startswith(("organization", "notification")):
         return reverse(name, args=[scene.connector.organization.public_id])
     if name.startswith("run"):

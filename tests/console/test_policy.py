@@ -28,6 +28,7 @@ from sync.policies.policy import GroupRef, TenantPolicyValues
 from sync.policies.policy_services import policy_current, tenant_policy_change
 from tests.console.conftest import Scene
 from tests.factories import ConnectorFactory, DeviceFactory, OrganizationFactory, TenantFactory
+from tests.sync.access import person_keys
 
 pytestmark = pytest.mark.django_db
 
@@ -325,10 +326,11 @@ class TestReview:
         tenant, now = tenant_of(scene), timezone.now()
         for number in range(2):
             phone(in_exchange, number)
-            DirectoryUser.objects.create(
+            user = DirectoryUser.objects.create(
                 tenant=tenant, source_id=f"u{number}", mail=f"p{number}@contoso.lab", upn=f"p{number}@contoso.lab",
                 proxies=[f"SMTP:p{number}@contoso.lab"], changed_at=now,
             )  # fmt: skip
+            person_keys(user)
         group = DirectoryGroup.objects.create(tenant=tenant, source_id="sales", name="Sales", read_at=now)
         GroupMember.objects.create(group=group, user_source_id="u0")
         DirectoryGroup.objects.create(tenant=tenant, source_id="new", name="New")

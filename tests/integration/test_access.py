@@ -19,7 +19,7 @@ from sync.policies.policy import RuleValues
 from tests.factories import PersonFactory, RecordFactory
 from tests.integration.worlds import connector_to, sync
 from tests.labs import Lab, Organization
-from tests.sync.access import govern, organize
+from tests.sync.access import govern, organize, person_keys
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(120)]
 
@@ -47,7 +47,7 @@ def enroll(connector: Connector, organization: Organization, *rows: dict[str, An
         box = boxes[row["mailbox"]]
         source_id = f"u-{box['sam']}"
         if not tenant.directory_users.filter(source_id=source_id).exists():
-            PersonFactory(tenant=tenant, source_id=source_id, upn=box["upn"], sid=box["sid"])
+            person_keys(PersonFactory(tenant=tenant, source_id=source_id, upn=box["upn"], sid=box["sid"]))
         RecordFactory(
             tenant=tenant, source_id=f"r-{row['guid']}", user_source_id=source_id, eas_device_id=row["device_id"],
             **values,

@@ -53,10 +53,15 @@ def person(connector: Connector, number: int, **values: Any) -> DirectoryUser:
         tenant=tenant_of(connector), display_name=f"Person {number}", source_id=f"user-{number}", upn=upn, mail=upn,
         **values,
     )  # fmt: skip
-    UserKeyText.objects.bulk_create(
-        UserKeyText(user=made, tenant_id=made.tenant_id, kind=kind, text=text) for kind, text in key_texts(made)
-    )
+    person_keys(made)
     return made
+
+
+def person_keys(person: DirectoryUser) -> None:
+    """What somebody is found by, as a reading of the directory keeps it."""
+    UserKeyText.objects.bulk_create(
+        UserKeyText(user=person, tenant_id=person.tenant_id, kind=kind, text=text) for kind, text in key_texts(person)
+    )
 
 
 def record(connector: Connector, number: int, **values: Any) -> ManagedDevice:

@@ -133,12 +133,12 @@ def test_no_more_than_two_blocks_are_held(
     counted: list[int] = []
 
     def plan(*arguments: Any) -> Any:
-        counted.append(sum(isinstance(one, EasDevice) for one in gc.get_objects()))
+        counted.append(sum(type(one) is EasDevice for one in gc.get_objects()))
         return planned(*arguments)
 
     monkeypatch.setattr(enforce, "plan", plan)
     gc.collect()
-    before = sum(isinstance(one, EasDevice) for one in gc.get_objects())
+    before = sum(type(one) is EasDevice for one in gc.get_objects())
 
     run = sync()
 
