@@ -138,9 +138,12 @@ def connector_reconfigure(
     if configuration(current) == before:
         return False
     current.generation += 1
+    # What kept checks of single mailboxes waiting may be what was put right.
+    current.checks_not_before = None
     current.save(
         update_fields=[
             "generation", "username", "password", "authentication", "ca_certificates", "is_clear_text_allowed",
+            "checks_not_before",
         ]
     )  # fmt: skip
     connector.refresh_from_db()

@@ -8,6 +8,7 @@ import datetime
 import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from pytest_django import Settings
 
 from connectors.actors import SETUP
@@ -266,6 +267,13 @@ class TestReconfigure:
         assert connector_reconfigure(connector=connector, actor=SETUP, **arguments)  # type: ignore[arg-type]
         assert connector.generation == 2
         assert not connector_reconfigure(connector=connector, actor=SETUP, **arguments)  # type: ignore[arg-type]
+
+    def test_a_new_password_lets_single_mailboxes_be_looked_at_at_once(self) -> None:
+        connector = factories.connector()
+        Connector.objects.filter(pk=connector.pk).update(checks_not_before=timezone.now())
+        account = dataclasses.replace(ACCOUNT, password=Secret("new"))
+        assert connector_reconfigure(connector=connector, account=account, servers=SERVERS, actor=SETUP)
+        assert connector.checks_not_before is None
 
     def test_what_is_known_of_a_server_stays(self) -> None:
         connector = factories.connector()

@@ -130,6 +130,7 @@ class TestList:
     @pytest.mark.parametrize(
         ("asked", "sentence"),
         [(str(int(time.time()) - 300), "answer has not come yet"), ("x", ""), ("9" * 30, ""), ("٣", "")],
+        ids=["minutes ago", "no time", "in a far future", "another script's digit"],
     )
     def test_a_reading_that_does_not_come(
         self, scene: Scene, organization: ExchangeOrganization, asked: str, sentence: str
