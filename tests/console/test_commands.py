@@ -261,9 +261,9 @@ class TestDemo:
     def test_the_same_again_changes_nothing(self, tmp_path: Path) -> None:
         path = str(lab_state(tmp_path))
         run("demo", "--lab", path)
-        before = list(Connector.objects.values_list("pk", "generation", "servers__pk"))
+        before = sorted(Connector.objects.values_list("pk", "generation", "servers__pk"))
         run("demo", "--lab", path)
-        assert list(Connector.objects.values_list("pk", "generation", "servers__pk")) == before
+        assert sorted(Connector.objects.values_list("pk", "generation", "servers__pk")) == before
         assert SyncRun.objects.count() == 3
 
     def test_a_new_lab_brings_ports_and_passwords(self, tmp_path: Path) -> None:
