@@ -35,14 +35,8 @@ from sync.acting import denials, journal
 from sync.acting.deeds import Controllers, Deed, Reading, deed_of_plan
 from sync.acting.denials import Denied
 from sync.acting.journal import By, Intent
-from sync.acting.outcomes import (
-    OUTCOME_UNKNOWN,
-    Ending,
-    ending_of,
-    ending_of_outcome,
-    organization_ledger_note,
-    outcomes_record,
-)
+from sync.acting.organization_ledger import organization_ledger_note
+from sync.acting.outcomes import OUTCOME_UNKNOWN, Ending, ending_of, ending_of_outcome, outcomes_record
 from sync.acting.replan import Replanned, replan
 from sync.acting.settle import readings, recover
 from sync.blocks import blocks
@@ -57,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 # Mailboxes planned in one transaction.
 CHUNK = 100
+# Denials of a setting noted in one.
+NOTED = 1000
 # A mailbox with several commands of one stage gets them one after another; more rounds than this are a fault of ours.
 ROUNDS = 8
 FAILURES = 20
@@ -386,16 +382,27 @@ class _Work:
             rows = journal.intents_write([intent], self.by)
             for one in rows.values():
                 organization_ledger_note(self.order.organization_id, one.deed)
-            denials.noted(self.order.organization_id, self.by.run_id, _denied(intent.denies, None))
         self.report.planned += len(rows)
         if not rows:
             self.report.failed += 1
             self._failure("subject_busy", {}, intent.subject)
+            return
+        self._denials_note(intent.denies)
         jobs = [Job(pk, one.deed, one.subject) for pk, one in rows.items()]
         waiting = _Waiting(jobs, intent.denies, time.monotonic() + settings.NOTIFY_BEFORE_DENIAL_SECONDS)
         while intent.denies and not waiting.is_over and not self.hold.should_stop():
             time.sleep(LOOK)
         yield from self._sent(jobs)
+
+    def _denials_note(self, devices: tuple[int, ...]) -> None:
+        """A setting may deny tens of thousands: after its intent and before it is sent, in short transactions. Cut off
+        in between, it is not sent; who was noted then is not noted again when it is planned anew."""
+        for chosen in blocks(devices, NOTED):
+            denied = _denied(tuple(chosen), None)
+            with self.hold.guard():
+                denials.noted(self.order.organization_id, self.by.run_id, denied)
+            if self.hold.should_stop():
+                raise CanceledError
 
     # --- after ---
 
@@ -487,7 +494,6 @@ def _denied(devices: tuple[int, ...], found: Replanned | None) -> tuple[Denied, 
     for chosen in blocks(devices):
         accesses = DeviceAccess.objects.filter(device__in=chosen)
         rows += [
-            Denied(one.device_id, one.device.owner_id, one.access, one.reason, one.rule)
-            for one in accesses.select_related("device")
+            Denied(*values) for values in accesses.values_list("pk", "device__owner_id", "access", "reason", "rule")
         ]
     return tuple(rows)

@@ -27,14 +27,14 @@ class Denied:
     rule: str
 
 
-# (organization's key, run's key, whom). Called in the transaction that records the intent; must be quick, and reach
-# nothing but the database.
+# (organization's key, run's key, whom). Called in the transaction that records the intent, or in short ones between it
+# and the cmdlet; must be quick, and reach nothing but the database.
 Listener = Callable[[int, int | None, tuple[Denied, ...]], None]
 listeners: list[Listener] = []
 
 
 def noted(organization_id: int, run_id: int | None, denied: tuple[Denied, ...]) -> None:
-    """To be called in the transaction of the intent. Never raises what a listener raised."""
+    """To be called in a transaction, before the denial is sent. Never raises what a listener raised."""
     if not denied:
         return
     for listener in listeners:

@@ -16,7 +16,10 @@ from django.db import Error, transaction
 from django.db.models.functions import Now
 
 from connectors.actors import Actor
+from sync.acting import deeds
 from sync.acting.deeds import Deed, MailboxEntries
+from sync.acting.organization_ledger import KINDS as OF_ORGANIZATION
+from sync.acting.organization_ledger import organization_ledger_settle
 from sync.blocks import blocks
 from sync.deciding.facts import id_key
 from sync.events import storable
@@ -204,12 +207,16 @@ def rest_cancel(owner: str, unsent: Collection[int]) -> int:
 
 
 def unsent_end(commands: Iterable[int], state: Command.State, code: str) -> int:
-    """End rows that were not sent, with what was noted for them. Returns how many."""
+    """End rows that were not sent, with what was noted for them. To be called in a transaction. Returns how many."""
     ended = 0
     for chosen in blocks(commands):
         rows = Command.objects.filter(pk__in=chosen, state__in=(State.PLANNED, State.SENT))
+        of_organization = list(rows.filter(kind__in=OF_ORGANIZATION))
         ended += rows.update(state=state, finished_at=Now(), lease_expires_at=None, error_code=code[:64])
         ledger_forget(chosen)
+        for row in of_organization:
+            # Or what was to be ours would be missed in Exchange, as if somebody had changed it.
+            organization_ledger_settle(row.organization_id, deeds.KINDS[row.kind](row.payload), is_done=False)
     return ended
 
 

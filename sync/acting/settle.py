@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from connectors import gateway
@@ -26,7 +27,7 @@ from sync.acting.deeds import Deed, Reading
 from sync.acting.device_deeds import deed_of
 from sync.acting.outcomes import OUTCOME_UNKNOWN, ending_of, outcome_record
 from sync.dispatch import settle_dispatch
-from sync.lease import lease_end
+from sync.lease import Lease, lease_end
 from sync.models import Command
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,20 @@ def readings(
     return found
 
 
-def recover(connector: Connector, *, open_sessions: OpenSessions = gateway.open_sessions) -> int:
+def recover(
+    connector: Connector, *, lease: Lease | None = None, open_sessions: OpenSessions = gateway.open_sessions
+) -> int:
     """End the organization's open rows whose lease is over. Returns how many ended. A session is opened only when
-    something is to be read; that none can be had is no error here: the rows wait."""
+    something is to be read; that none can be had is no error here: the rows wait.
+
+    lease: of a run that has not acted yet. What an earlier worker of it planned and did not send is canceled too,
+    however long its lease: that worker lost the run, and nothing can be sent without it. Raises LeaseLostError.
+    """
     organization_id = connector.organization_id
     owner = journal.order_owner()
     again = _unsent_cancel(organization_id)
+    if lease is not None:
+        again += _unsent_of_run_cancel(lease)
     rows = _take_up(organization_id, owner)
     ended = len(again)
     lost = {pk: deed_of(row.kind, row.payload) for pk, row in rows.items()}
@@ -111,12 +120,20 @@ def commands_recover() -> int:
 
 def _unsent_cancel(organization_id: int) -> list[int | None]:
     """Rows that were never sent and will not be: the next run plans anew, and a person asks again. Their mailboxes."""
+    over = Q(organization_id=organization_id, lease_expires_at__lt=Now(), kind__in=KINDS)
     with transaction.atomic():
-        rows = Command.objects.select_for_update().filter(
-            organization_id=organization_id, state=Command.State.PLANNED, lease_expires_at__lt=Now(), kind__in=KINDS
-        )
-        found = dict(rows.values_list("pk", "mailbox_id"))
-        journal.unsent_end(found, Command.State.CANCELED, "worker_lost")
+        return _planned_cancel(over)
+
+
+def _unsent_of_run_cancel(lease: Lease) -> list[int | None]:
+    with lease.guard():
+        return _planned_cancel(Q(run_id=lease.run_id))
+
+
+def _planned_cancel(chosen: Q) -> list[int | None]:
+    rows = Command.objects.select_for_update().filter(chosen, state=Command.State.PLANNED)
+    found = dict(rows.values_list("pk", "mailbox_id"))
+    journal.unsent_end(found, Command.State.CANCELED, "worker_lost")
     return list(found.values())
 
 

@@ -64,7 +64,7 @@ def enforce(wanted: Enforcement) -> None:
     lease = wanted.lease
     phase_begin(lease, SyncRun.Phase.DECIDING)
     if not wanted.is_dry:
-        recover(wanted.connector, open_sessions=wanted.open_sessions)
+        recover(wanted.connector, lease=lease, open_sessions=wanted.open_sessions)
     walk = _Walk(wanted, Whole(wanted.connector.organization_id, timezone.now()))
     frame, judged = walk.frame, walk.judged()
     with lease.guard():

@@ -1,8 +1,8 @@
-"""Telling people that their phone is kept out: who is to be told of which denial, written down with the denial itself.
+"""Telling people that their phone is kept out: who is to be told of which denial.
 
-One row a denial, in the transaction that records it; sending is notify_send.py's. About the same phone nobody is told
-again within the days that the policy says. Decides nothing about access, and is never in its way: where people are not
-told, nothing is written at all.
+One row a denial, written before the denial itself is sent; sending is notify_send.py's. About the same phone nobody is
+told again within the days that the policy says. Decides nothing about access, and is never in its way: where people are
+not told, nothing is written at all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class _Telling:
 
 
 def denials_noted(organization_id: int, run_id: int | None, denied: tuple[Denied, ...]) -> None:
-    """Queue a mail about each denial that nobody was told of. To be called in the transaction that records them."""
+    """Queue a mail about each denial that nobody was told of. To be called in a transaction, before they are sent.
+    Safe to repeat."""
     values = organization_policy(organization_id).notification
     if not values.enabled:
         return
