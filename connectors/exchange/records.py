@@ -104,6 +104,7 @@ class ActiveSyncOrganizationSettingsRecord:
     default_access_level: str  # Allow, Block, Quarantine
     user_mail_insert: str
     admin_mail_recipients: tuple[str, ...]
+    originating_server: str = ""  # the domain controller that answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,7 @@ def organization_settings(value: CliObject) -> ActiveSyncOrganizationSettingsRec
         default_access_level=row.required("DefaultAccessLevel"),
         user_mail_insert=row.text("UserMailInsert"),
         admin_mail_recipients=row.texts("AdminMailRecipients"),
+        originating_server=row.text("OriginatingServer"),
     )
 
 

@@ -32,7 +32,8 @@ from connectors.exchange.errors import (
 from connectors.models import Connector
 from connectors.parallel import Outcome, Sessions, parallel
 from sync.acting import denials, journal
-from sync.acting.deeds import Controllers, Deed, Reading, deed_of_plan
+from sync.acting.controllers import Controllers
+from sync.acting.deeds import Deed, Reading, deed_of_plan
 from sync.acting.denials import Denied
 from sync.acting.journal import By, Intent
 from sync.acting.organization_ledger import organization_ledger_note

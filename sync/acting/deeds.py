@@ -4,14 +4,13 @@ Reaches no database, so that it may run in any thread; what it needs it was give
 (payload), so that another process can take it up after this one died. Sends exactly one cmdlet that changes something
 (removing a partnership: two, of which the second is sent only after the first), never twice.
 
-Written to and read back at the same domain controller, where one is known that can write the mailbox: no replication
-lag lies between. After a crash it is not known any more; a reading then comes a lease later at the soonest.
+Written to and read back at the same domain controller (controllers.py). After a crash it is not known any more; a
+reading then comes a lease later at the soonest.
 """
 
 from __future__ import annotations
 
 import datetime
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
@@ -19,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 from connectors.exchange import cmdlets, powershell
 from connectors.exchange.client import ExchangeClient
 from connectors.exchange.cmdlets import Identity
-from connectors.exchange.errors import AlreadyExistsError, CanceledError, ExchangeError, NotFoundError
+from connectors.exchange.errors import AlreadyExistsError, NotFoundError
 from connectors.exchange.records import (
     ActiveSyncOrganizationSettingsRecord,
     CasMailboxRecord,
@@ -27,6 +26,7 @@ from connectors.exchange.records import (
     DeviceStatisticsRecord,
     MailboxPolicyRecord,
 )
+from sync.acting.controllers import CONFIGURATION, Controllers, place_of_mailbox, write_and_read
 from sync.deciding import commands
 from sync.deciding.facts import AccessRule, Level, id_key
 
@@ -35,7 +35,8 @@ from sync.deciding.facts import AccessRule, Level, id_key
 class Reading:
     """What was found; only what the deed is about is set. asked_at: just before Exchange was asked, aware UTC.
 
-    is_gone: the mailbox that the deed is about does not exist (any more); is_device_gone: the partnership.
+    is_gone: the mailbox that the deed is about does not exist (any more); is_device_gone: the partnership. controller:
+    the domain controller that was named for it, "" when Exchange chose.
     """
 
     asked_at: datetime.datetime
@@ -46,35 +47,7 @@ class Reading:
     policies: tuple[MailboxPolicyRecord, ...] | None = None
     is_gone: bool = False
     is_device_gone: bool = False
-
-
-class Controllers:
-    """Domain controllers found so far, by entry server and domain; shared by the threads of one order."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], str] = {}
-        self._lock = threading.Lock()
-
-    def find(self, client: ExchangeClient, mailbox: Identity, domain: str) -> str:
-        """Where to write mailboxes of `domain`: asked once, with this mailbox. "" lets Exchange choose.
-
-        Raises ExchangeError, NotFoundError above all.
-        """
-        key = (client.endpoint.fqdn, domain)
-        with self._lock:
-            known = self._known.get(key) if domain else None
-        if known is not None:
-            return known
-        found = client.cas_mailbox(mailbox).domain_controller
-        if domain:
-            with self._lock:
-                self._known[key] = found
-        return found
-
-    def forget(self, client: ExchangeClient, domain: str) -> None:
-        """It may be what a failure was about."""
-        with self._lock:
-            self._known.pop((client.endpoint.fqdn, domain), None)
+    controller: str = ""
 
 
 class Deed(Protocol):
@@ -100,14 +73,6 @@ class Deed(Protocol):
 
     def is_done(self, reading: Reading) -> bool:
         """Whether all is as the command wanted it, whoever did it."""
-
-
-def read_back(read: Callable[[], Reading]) -> Reading | None:
-    """The reading after a command that Exchange completed: that it fails must not look as if the command did."""
-    try:
-        return read()
-    except (ExchangeError, CanceledError):
-        return None
 
 
 def utc_now() -> datetime.datetime:
@@ -152,20 +117,20 @@ class MailboxEntries:
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
         identity = Identity(self.identity)
-        controller = controllers.find(client, identity, self.domain)
-        try:
-            client.set_mailbox_entries(
+        return write_and_read(
+            client,
+            controllers,
+            place_of_mailbox(identity, self.domain),
+            write=lambda controller: client.set_mailbox_entries(
                 identity,
                 allowed_add=self.allow_add,
                 allowed_remove=self.allow_remove,
                 blocked_add=self.block_add,
                 blocked_remove=self.block_remove,
                 domain_controller=controller,
-            )
-        except ExchangeError:
-            controllers.forget(client, self.domain)
-            raise
-        return read_back(lambda: mailbox_read(client, identity, controller))
+            ),
+            read=lambda controller: mailbox_read(client, identity, controller),
+        )
 
     def read(self, client: ExchangeClient) -> Reading:
         return mailbox_read(client, Identity(self.identity))
@@ -192,9 +157,10 @@ def mailbox_read(client: ExchangeClient, identity: Identity, controller: str = "
     """One mailbox, or that it is gone. Raises ExchangeError, CanceledError."""
     asked_at = utc_now()
     try:
-        return Reading(asked_at, mailbox=client.cas_mailbox(identity, domain_controller=controller))
+        found = client.cas_mailbox(identity, domain_controller=controller)
     except NotFoundError:
-        return Reading(asked_at, is_gone=True)
+        return Reading(asked_at, is_gone=True, controller=controller)
+    return Reading(asked_at, mailbox=found, controller=controller)
 
 
 # --- the organisation's settings and rules --------------------------------------------------------------------------
@@ -235,16 +201,26 @@ class OrganizationSettings:
         )
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        client.set_organization_settings(
-            default_access_level=self._level,
-            user_mail_insert=self.user_mail_insert,
-            admin_recipients=self.admin_mail_recipients,
-        )
-        return read_back(lambda: self.read(client))
+        def write(controller: str) -> None:
+            client.set_organization_settings(
+                default_access_level=self._level,
+                user_mail_insert=self.user_mail_insert,
+                admin_recipients=self.admin_mail_recipients,
+                domain_controller=controller,
+            )
 
-    def read(self, client: ExchangeClient) -> Reading:
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=write,
+            read=lambda controller: self.read(client, controller),
+        )
+
+    def read(self, client: ExchangeClient, controller: str = "") -> Reading:
         asked_at = utc_now()
-        return Reading(asked_at, settings=client.organization_settings())
+        found = client.organization_settings(domain_controller=controller)
+        return Reading(asked_at, settings=found, controller=controller)
 
     def is_done(self, reading: Reading) -> bool:
         found, recipients = reading.settings, self.admin_mail_recipients
@@ -279,9 +255,9 @@ class _Rule:
             "identity": self.identity,
         }
 
-    def read(self, client: ExchangeClient) -> Reading:
+    def read(self, client: ExchangeClient, controller: str = "") -> Reading:
         asked_at = utc_now()
-        return Reading(asked_at, rules=client.device_access_rules())
+        return Reading(asked_at, rules=client.device_access_rules(domain_controller=controller), controller=controller)
 
     def found(self, reading: Reading) -> DeviceAccessRuleRecord | None:
         wanted = AccessRule(self.characteristic, self.query, Level.ALLOW).key
@@ -307,13 +283,19 @@ class RuleCreate(_Rule):
         )
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        try:
-            client.device_access_rule_create(
-                characteristic=self.characteristic, query_string=self.query, access_level=Level(self.level).label
-            )
-        except AlreadyExistsError:
-            return self.read(client)  # it may be just as we want it
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=lambda controller: client.device_access_rule_create(
+                characteristic=self.characteristic,
+                query_string=self.query,
+                access_level=Level(self.level).label,
+                domain_controller=controller,
+            ),
+            read=lambda controller: self.read(client, controller),
+            unless=(AlreadyExistsError,),
+        )
 
     def is_done(self, reading: Reading) -> bool:
         return self._is_at_level(reading)
@@ -329,8 +311,15 @@ class RuleSet(_Rule):
         )
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        client.device_access_rule_set(Identity(self.identity), access_level=Level(self.level).label)
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=lambda controller: client.device_access_rule_set(
+                Identity(self.identity), access_level=Level(self.level).label, domain_controller=controller
+            ),
+            read=lambda controller: self.read(client, controller),
+        )
 
     def is_done(self, reading: Reading) -> bool:
         return self._is_at_level(reading)
@@ -344,11 +333,16 @@ class RuleRemove(_Rule):
         return powershell.text(cmdlets.remove_active_sync_device_access_rule(Identity(self.identity)))
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        try:
-            client.device_access_rule_remove(Identity(self.identity))
-        except NotFoundError:
-            return self.read(client)
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=lambda controller: client.device_access_rule_remove(
+                Identity(self.identity), domain_controller=controller
+            ),
+            read=lambda controller: self.read(client, controller),
+            unless=(NotFoundError,),
+        )
 
     def is_done(self, reading: Reading) -> bool:
         return reading.rules is not None and self.found(reading) is None

@@ -28,7 +28,8 @@ from connectors.models import Connector
 from connectors.parallel import Sessions, parallel
 from sync.acting import journal, policy_deeds
 from sync.acting.checks import check_request
-from sync.acting.deeds import Controllers, Reading
+from sync.acting.controllers import Controllers
+from sync.acting.deeds import Reading
 from sync.acting.device_deeds import DeviceDeed, RemoveDevice, Wipe, WipeAccount, WipeCancel, deed_of, family_of
 from sync.acting.journal import By, Intent
 from sync.acting.outcomes import OUTCOME_UNKNOWN, Ending, ending_of, ending_of_outcome, outcome_record

@@ -18,7 +18,8 @@ from connectors.exchange.cmdlets import Family, Identity
 from connectors.exchange.errors import NotFoundError
 from connectors.exchange.records import DeviceStatisticsRecord
 from sync.acting import deeds, policy_deeds
-from sync.acting.deeds import Controllers, Deed, MailboxEntries, Reading, keys, mailbox_read, read_back, utc_now
+from sync.acting.controllers import Controllers, place_of_mailbox, read_back, write_and_read
+from sync.acting.deeds import Deed, MailboxEntries, Reading, keys, mailbox_read, utc_now
 from sync.deciding.facts import id_key
 
 
@@ -167,16 +168,19 @@ class RemoveDevice:
         entries = self._entries()
         if entries is not None:
             entries.send(client, controllers)
-        try:
-            client.device_remove(Identity(self.identity))
-        except NotFoundError:
-            return self.read(client)  # as it is to be
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            place_of_mailbox(Identity(self.mailbox), self.domain),  # the partnership lies below the person
+            write=lambda controller: client.device_remove(Identity(self.identity), domain_controller=controller),
+            read=lambda controller: self.read(client, controller),
+            unless=(NotFoundError,),
+        )
 
-    def read(self, client: ExchangeClient) -> Reading:
-        found = mailbox_read(client, Identity(self.mailbox))
+    def read(self, client: ExchangeClient, controller: str = "") -> Reading:
+        found = mailbox_read(client, Identity(self.mailbox), controller)
         try:
-            client.device(Identity(self.identity))
+            client.device(Identity(self.identity), domain_controller=controller)
         except NotFoundError:
             return replace(found, is_device_gone=True)
         return found

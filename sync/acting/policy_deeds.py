@@ -1,8 +1,7 @@
 """Commands about mailbox policies, and which of them a mailbox has.
 
 As deeds.py. A policy is told by its GUID, so that it is found when it was renamed; a new one by its name, of which
-there is one in an organization. They lie in the forest's configuration, which every domain controller holds: none is
-named, and the session reads where it wrote.
+there is one in an organization.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from connectors.exchange.cmdlets import Family, Identity
 from connectors.exchange.errors import NotFoundError
 from connectors.exchange.policies import PolicyValue
 from connectors.exchange.records import MailboxPolicyRecord
-from sync.acting.deeds import Controllers, Deed, Reading, mailbox_read, read_back, utc_now
+from sync.acting.controllers import CONFIGURATION, Controllers, place_of_mailbox, write_and_read
+from sync.acting.deeds import Deed, Reading, mailbox_read, utc_now
 from sync.policies.mailbox_policy_values import from_json, same, to_json
 
 
-def policies_read(client: ExchangeClient) -> Reading:
+def policies_read(client: ExchangeClient, controller: str = "") -> Reading:
     """All policies of the organization. Raises ExchangeError, CanceledError."""
     asked_at = utc_now()
-    return Reading(asked_at, policies=client.mailbox_policies())
+    return Reading(asked_at, policies=client.mailbox_policies(domain_controller=controller), controller=controller)
 
 
 def is_as_wanted(found: MailboxPolicyRecord, settings: Mapping[str, PolicyValue]) -> bool:
@@ -72,8 +72,15 @@ class PolicyCreate:
         return powershell.text(cmdlets.new_mailbox_policy(Family(self.family), self.name, self.settings))
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        client.mailbox_policy_create(self.name, self.settings)
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=lambda controller: client.mailbox_policy_create(
+                self.name, self.settings, domain_controller=controller
+            ),
+            read=lambda controller: policies_read(client, controller),
+        )
 
     def read(self, client: ExchangeClient) -> Reading:
         return policies_read(client)
@@ -117,8 +124,22 @@ class PolicySet(_OfPolicy):
         )
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        client.mailbox_policy_set(Identity(self.policy), self.settings, name=self.name, make_default=self.make_default)
-        return read_back(lambda: self.read(client))
+        def write(controller: str) -> None:
+            client.mailbox_policy_set(
+                Identity(self.policy),
+                self.settings,
+                name=self.name,
+                make_default=self.make_default,
+                domain_controller=controller,
+            )
+
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=write,
+            read=lambda controller: policies_read(client, controller),
+        )
 
     def is_done(self, reading: Reading) -> bool:
         found = self.found(reading)
@@ -144,11 +165,14 @@ class PolicyRemove(_OfPolicy):
         return powershell.text(cmdlets.remove_mailbox_policy(Family(self.family), Identity(self.policy)))
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
-        try:
-            client.mailbox_policy_remove(Identity(self.policy))
-        except NotFoundError:
-            return self.read(client)  # as it is to be
-        return read_back(lambda: self.read(client))
+        return write_and_read(
+            client,
+            controllers,
+            CONFIGURATION,
+            write=lambda controller: client.mailbox_policy_remove(Identity(self.policy), domain_controller=controller),
+            read=lambda controller: policies_read(client, controller),
+            unless=(NotFoundError,),
+        )
 
     def is_done(self, reading: Reading) -> bool:
         return reading.policies is not None and self.found(reading) is None
@@ -189,9 +213,15 @@ class PolicyAssign:
 
     def send(self, client: ExchangeClient, controllers: Controllers) -> Reading | None:
         mailbox = Identity(self.mailbox)
-        controller = controllers.find(client, mailbox, self.domain)
-        client.mailbox_policy_assign(mailbox, self._policy(), domain_controller=controller)
-        return read_back(lambda: mailbox_read(client, mailbox, controller))
+        return write_and_read(
+            client,
+            controllers,
+            place_of_mailbox(mailbox, self.domain),
+            write=lambda controller: client.mailbox_policy_assign(
+                mailbox, self._policy(), domain_controller=controller
+            ),
+            read=lambda controller: mailbox_read(client, mailbox, controller),
+        )
 
     def read(self, client: ExchangeClient) -> Reading:
         return mailbox_read(client, Identity(self.mailbox))
