@@ -13,6 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -92,6 +93,7 @@ def _not_found() -> str:
     return _("There is nothing at this address, or not in the token's tenant.")
 
 
+@csrf_exempt
 def nothing_here(request: HttpRequest, rest: str = "") -> JsonResponse:
-    """Any address below /api/ that is none."""
+    """Any address below /api/ that is none, whatever the method: no cookie counts here, so no proof of one is asked."""
     return JsonResponse(body("not_found", _not_found()), status=404)

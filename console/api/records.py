@@ -79,18 +79,26 @@ class Record(View):
         return Response(answer, 201 if result.status == "created" else 200)
 
     def delete(self, request: Request, record_id: str) -> Response:
+        _storable_id(record_id)
         found = _claimed(lambda: record_delete(tenant=self.tenant, source_id=record_id, actor=self.caller.actor))
         if not found:
             raise Http404
         return Response(status=204)
 
     def _record(self, record_id: str) -> ManagedDevice:
+        _storable_id(record_id)
         rows = ManagedDevice.objects.filter(tenant=self.tenant, source_id=record_id)
         # Of two sources' records of one id the one that still counts.
         record = rows.exclude(presence=Presence.GONE).first() or rows.first()
         if record is None:
             raise Http404
         return record
+
+
+def _storable_id(record_id: str) -> None:
+    """PostgreSQL cannot even be asked for a text that holds NUL. No record has such an id: Http404."""
+    if "\0" in record_id:
+        raise Http404
 
 
 class RecordsBulk(Record):

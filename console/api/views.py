@@ -33,6 +33,8 @@ class View(APIView):
     permission_classes = [RoleAllows]
     parser_classes = [JSONParser]
     renderer_classes = [JSONRenderer]
+    # OPTIONS is answered like any other method that is not taken: docs/api.md says what there is.
+    metadata_class = None
     needs: Mapping[str, Action] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

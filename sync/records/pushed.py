@@ -21,7 +21,7 @@ from connectors.models import DeviceSource, Tenant
 from sync.acting.checks import check_request
 from sync.models import ManagedDevice, Presence
 from sync.records.affected import affected_mailboxes
-from sync.records.pushed_rows import FieldProblem, RowError, row_read
+from sync.records.pushed_rows import FieldProblem, RowError, quoted, row_read
 from sync.records.record_store import RecordValues, Stored, Touched, records_end, records_store
 
 logger = logging.getLogger(__name__)
@@ -188,4 +188,4 @@ def _twice(source_id: str) -> FieldProblem:
 
 def _id_of(row: object) -> str:
     value = row.get("id") if isinstance(row, dict) else None
-    return value[:255] if isinstance(value, str) else ""
+    return quoted(value, 255) if isinstance(value, str) else ""

@@ -17,6 +17,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from sync.deciding.facts import text_key
+from sync.events import storable
 from sync.models import ManagedDevice
 from sync.records.record_store import RecordValues
 
@@ -52,6 +53,12 @@ class _Refused(ValueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def quoted(value: object, length: int = 64) -> str:
+    """What was sent, as a message can repeat it: cut short, and without halves of characters, which JSON can hold and
+    no answer can."""
+    return str(storable(str(value)))[:length]
 
 
 def _text(value: object, name: str) -> str:
@@ -121,7 +128,7 @@ def _compliance(value: object, name: str) -> str:
         raise _Refused(
             "not_a_state",
             _("“%(value)s” is no %(field)s. Write one of: %(choices)s.")
-            % {"field": name, "value": str(value)[:64], "choices": ", ".join(COMPLIANCE)},
+            % {"field": name, "value": quoted(value), "choices": ", ".join(COMPLIANCE)},
         )
     return label
 
@@ -193,7 +200,7 @@ def row_read(row: object) -> RecordValues:
             continue
         field = FIELDS.get(name)
         if field is None:
-            problems.append(FieldProblem(name[:64], "unknown_field", _unknown(name[:64])))
+            problems.append(FieldProblem(quoted(name), "unknown_field", _unknown(quoted(name))))
             continue
         try:
             values[field.column] = field.read(value, name)

@@ -198,6 +198,43 @@ class TestRequests:
         assert error(call("GET", "/api/")) == (404, "not_found")
         assert error(Program("")("GET", "/api/v1/nothing/at/all")) == (404, "not_found")
 
+    @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+    def test_an_address_that_is_none_answers_a_program_as_one(self, tenant: Any, method: str) -> None:
+        for path in ("", "v1/nothing", "v1/connectors/x/sync", "v1/managedDevices/"):
+            assert error(getattr(Program("").client, method)(f"/api/{path}")) == (404, "not_found")
+
+    def test_what_an_address_takes_is_told_by_the_docs_alone(self, program: Programs) -> None:
+        assert error(program("reader")("OPTIONS", "managedDevices")) == (405, "method_not_allowed")
+
+    @pytest.mark.parametrize(
+        ("text", "quoted"),
+        [
+            (r'{"\ud800": 1, "complianceState": "compliant"}', "There is no field “\ufffd”"),
+            (r'{"complianceState": "\ud800"}', "“\ufffd” is no complianceState"),
+            (r'{"complianceState": "compliant", "deviceName": "\ud800"}', "control character"),
+            (r'{"complianceState": "compliant", "deviceName": "a\u0000"}', "control character"),
+        ],
+        ids=["a field's name", "a state", "half a character", "NUL"],
+    )
+    def test_characters_that_no_answer_can_hold(self, program: Programs, text: str, quoted: str) -> None:
+        call = program("operator")
+        answer = call.client.put("/api/v1/managedDevices/r1", text, "application/json", headers=call.headers)
+        assert error(answer) == (422, "invalid")
+        assert quoted in answer.json()["error"]["details"][0]["message"]
+
+    def test_such_an_id_among_others_keeps_those_from_nothing(self, program: Programs) -> None:
+        call = program("operator")
+        text = (
+            r'{"value": [{"id": "\ud800", "complianceState": "compliant"}, {"id": "r2", "complianceState": "error"}]}'
+        )
+        answer = call.client.post("/api/v1/managedDevices/bulk", text, "application/json", headers=call.headers)
+        results = answer.json()["results"]
+        assert [(one["id"], one["status"]) for one in results] == [("\ufffd", "refused"), ("r2", "created")]
+
+    @pytest.mark.parametrize("method", ["GET", "DELETE"])
+    def test_an_id_that_no_database_can_be_asked_for(self, program: Programs, method: str) -> None:
+        assert error(program("operator")(method, "managedDevices/a%00b")) == (404, "not_found")
+
     def test_what_nobody_expected(self, program: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(**_: object) -> None:
             raise RuntimeError("secret inside")
