@@ -59,7 +59,7 @@ WAITS: Mapping[str, str | Promise] = {
     "command": _("Exchange is being told."),
     "approval": _("The denial waits for approval."),
     "check": _("It is looked at in a moment."),
-    "phone": _("Exchange was told. It stores its state anew at the phone's next request."),
+    "phone": _("Exchange shows it at the phone's next request."),
     "sync": _("Exchange has yet to be told; the next sync does it."),
 }
 LEFT_OUT: Mapping[str, str | Promise] = {

@@ -39,6 +39,12 @@
     count();
   }
 
+  // Tabs that do not all fit: the present one is seen.
+  for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+    const bar = tab.closest(".tabs");
+    bar.scrollLeft = tab.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+  }
+
   // One box ticks all of its name in the same form; without scripts each is ticked by itself.
   for (const all of document.querySelectorAll("[data-checks]")) {
     const boxes = () => [...all.form.elements].filter((box) => box.name === all.dataset.checks);

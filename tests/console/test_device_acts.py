@@ -452,7 +452,7 @@ class TestListFilters:
             html = scene.client("reader").get("/devices/", {"q": device.device_id}).content.decode()
             return text_of(html)
 
-        assert "Exchange was told. It stores its state anew at the phone&#x27;s next request." in wish(is_told=True)
+        assert "Exchange shows it at the phone&#x27;s next request." in wish(is_told=True)
         assert "Exchange has yet to be told" in wish()
         assert "Exchange is being told." in wish(is_open=True)
 
