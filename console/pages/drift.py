@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from connectors.models import ExchangeOrganization
 from connectors.selectors import organizations_for
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
@@ -21,6 +22,7 @@ from console.pages.device_forms import ChoiceForm
 from console.pages.listing import Listing
 from sync.models import Drift, EntryChoice
 from sync.policies.overrides import entry_choose
+from sync.policies.policy_rows import tenants_controlled
 from sync.selectors import drifts_for
 from sync.showing.drift_words import ended_said, expected_said, found_said, subject_said
 
@@ -41,6 +43,7 @@ def drifts(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(ended_at__isnull=False).order_by("-ended_at", "-pk")
     else:
         rows = rows.filter(ended_at=None).order_by("-is_alarm", "-first_seen_at", "-pk")
+    organizations = list(organizations_for(request.user).order_by("tenant__name", "name"))
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
     context: dict[str, Any] = {
         "page": page,
@@ -48,10 +51,18 @@ def drifts(request: HttpRequest) -> HttpResponse:
         "listing": listing,
         "kinds": Drift.Kind.choices,
         "kind": kind,
-        "organizations": list(organizations_for(request.user).order_by("tenant__name", "name")),
+        "organizations": organizations,
+        "uncontrolled": _uncontrolled(organizations, listing.organization),
         **listing.links(page),
     }
     return render(request, "pages/drifts.html", context)
+
+
+def _uncontrolled(organizations: list[ExchangeOrganization], chosen: uuid.UUID | None) -> list[str]:
+    """Names of those tenants whose access control is off, of the organization chosen or of all."""
+    shown = {one.tenant_id: one.tenant.name for one in organizations if chosen in (None, one.public_id)}
+    controlled = tenants_controlled(shown)
+    return [name for key, name in shown.items() if key not in controlled]
 
 
 def _row(drift: Drift) -> dict[str, Any]:

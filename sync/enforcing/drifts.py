@@ -64,17 +64,20 @@ def drifts_record(
     """Keep the drift of the mailboxes that were loaded, and if so told that of settings and rules. Short transactions,
     each under `guard`. Returns how many began and how many ended."""
     busy = _busy(loaded)
-    mine = (one for one in drifts if settings or one.mailbox is not None)
+    mine = [one for one in drifts if settings or one.mailbox is not None]
     kept = (one for one in mine if _is_kept(loaded, one) and not _is_coming(one, busy))
+    left_alone = {_fact(one).key for one in mine if not _is_kept(loaded, one)}
     facts = {fact.key: fact for fact in map(_fact, kept)}
     now = loaded.world.now
-    new, ended = dict(facts), []
+    new = dict(facts)
+    ended: dict[str, list[int]] = {"gone": [], "leftAlone": []}
     changed = []
     seen = []
     for row in _open(loaded, settings):
-        fact = new.pop((row.kind, row.subject, row.mailbox_id), None)
+        key = (row.kind, row.subject, row.mailbox_id)
+        fact = new.pop(key, None)
         if fact is None:
-            ended.append(row.pk)
+            ended["leftAlone" if key in left_alone else "gone"].append(row.pk)
         elif _take(row, fact):
             changed.append(row)
         else:
@@ -87,9 +90,10 @@ def drifts_record(
             Drift.objects.bulk_update(part_changed, ["device", "expected", "found", "is_alarm"])
     for pks in blocks([*seen, *(row.pk for row in changed)]):
         Drift.objects.filter(pk__in=pks).update(last_seen_at=now)
-    for pks in blocks(ended):
-        Drift.objects.filter(pk__in=pks, ended_at=None).update(ended_at=now, ended_because="gone")
-    return len(new), len(ended)
+    for because, over in ended.items():
+        for pks in blocks(over):
+            Drift.objects.filter(pk__in=pks, ended_at=None).update(ended_at=now, ended_because=because)
+    return len(new), sum(map(len, ended.values()))
 
 
 def drift_end(
@@ -160,9 +164,14 @@ def _forget(organization_id: int, mailbox: int, entries: list[tuple[str, str]], 
 
 
 def _is_kept(loaded: Loaded, one: pure.Drift) -> bool:
-    """Settings that the policy leaves as they are, and rules that it does not name, may be anybody's."""
+    """Settings that the policy leaves as they are, and rules that it does not name, may be anybody's. So may entries
+    while nobody controls access, but for those that stand against an administrator's own decision about the phone."""
     policy = loaded.world.organization
     match one.kind:
+        case DriftKind.FOREIGN_ALLOW | DriftKind.FOREIGN_BLOCK:
+            return loaded.world.tenant.control_on or one.against
+        case DriftKind.FOREIGN_RULE:
+            return loaded.world.tenant.control_on or _names_anything(loaded)
         case DriftKind.DEFAULT_LEVEL:
             return policy.default_level is not None
         case DriftKind.USER_MAIL_INSERT:
@@ -174,6 +183,13 @@ def _is_kept(loaded: Loaded, one: pure.Drift) -> bool:
             return one.rule is not None and one.rule.key in ours
         case _:
             return True
+
+
+def _names_anything(loaded: Loaded) -> bool:
+    """Whether the organization's settings or rules are looked after, whether or not its tenant controls access."""
+    policy = loaded.world.organization
+    named = (policy.default_level, policy.user_mail_insert, policy.admin_mail_recipients)
+    return bool(policy.rules or loaded.world.ledger.rules) or any(one is not None for one in named)
 
 
 def _busy(loaded: Loaded) -> set[int | None]:

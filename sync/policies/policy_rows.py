@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from django.db.models import OuterRef, Subquery
+
 from sync.models import PolicyVersion
 from sync.policies.policy import OrganizationPolicyValues, TenantPolicyValues
 
@@ -11,6 +15,14 @@ def tenant_policy(tenant_id: int) -> TenantPolicyValues:
     rows = PolicyVersion.objects.filter(tenant_id=tenant_id, organization=None)
     content = rows.order_by("-number").values_list("content", flat=True).first()
     return TenantPolicyValues.from_json(content or {})
+
+
+def tenants_controlled(tenant_ids: Collection[int]) -> frozenset[int]:
+    """Which of these tenants control access, in one query."""
+    newest = PolicyVersion.objects.filter(tenant=OuterRef("tenant"), organization=None).order_by("-number")
+    rows = PolicyVersion.objects.filter(tenant__in=tenant_ids, organization=None, pk=Subquery(newest.values("pk")[:1]))
+    contents = rows.values_list("tenant_id", "content")
+    return frozenset(key for key, content in contents if TenantPolicyValues.from_json(content).enabled)
 
 
 def organization_policy(organization_id: int) -> OrganizationPolicyValues:

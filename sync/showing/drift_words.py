@@ -19,6 +19,7 @@ _SETTINGS: Mapping[str, str | Promise] = {
 }
 _ENDED: Mapping[str, str | Promise] = {
     "gone": gettext_lazy("Not there any more"),
+    "leftAlone": gettext_lazy("Left alone by the policy"),
     "adopted": gettext_lazy("Adopted"),
     "overridden": gettext_lazy("Overridden"),
     "enforced": gettext_lazy("Put right by a full sync"),

@@ -27,9 +27,11 @@ from tests.factories import (
     DriftFactory,
     HeldDenialFactory,
     MailboxFactory,
+    OrganizationFactory,
     OverrideFactory,
     RunFactory,
 )
+from tests.sync.access import govern
 
 pytestmark = pytest.mark.django_db
 
@@ -245,7 +247,27 @@ class TestDrift:
         for _number in range(20):
             device = owned(scene)
             DriftFactory(mailbox=device.owner, device=device)
-        assert count(browser, "/drift/") == few <= 6
+        assert count(browser, "/drift/") == few <= 7
+
+    def test_where_control_is_off_the_page_says_why_nothing_is_listed(self, scene: Scene) -> None:
+        tenant = scene.connector.organization.tenant
+        tenant.name = "Fabrikam <GmbH>"
+        tenant.save(update_fields=["name"])
+        said, why = (
+            "Access control is off in Fabrikam &lt;GmbH&gt;.",
+            "Entries of others on personal lists are no drift",
+        )
+        chosen = {"organization": str(scene.connector.organization.public_id)}
+        for query in ({}, chosen):
+            html = get(scene, "drifts", **query)
+            assert said in html
+            assert why in html
+        other = OrganizationFactory()  # of a tenant that this person may not see
+        assert other.tenant.name not in get(scene, "drifts", organization=str(other.public_id))
+        govern(scene.connector)
+        assert why not in get(scene, "drifts")
+        govern(scene.connector, enabled=False)  # the newest version counts
+        assert said in get(scene, "drifts")
 
 
 class TestOverrides:

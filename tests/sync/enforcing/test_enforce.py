@@ -29,6 +29,7 @@ from sync.models import (
 )
 from sync.policies.policy import GroupRef, RuleValues
 from sync.records.sources import RefreshReport
+from tests.factories import OverrideFactory
 from tests.sync.access import enrolled, govern, organize, person, record, rows, states
 from tests.sync.exchange import FakeExchange, device, mailbox
 from tests.sync.worlds import codes, event
@@ -518,6 +519,65 @@ class TestForeign:
 
         drift.refresh_from_db()
         assert drift.ended_because == "gone"
+
+    def test_where_nobody_controls_access_entries_and_rules_of_others_are_no_drift(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        govern(connector, enabled=False)
+        exchange.change_box(4, allowed_device_ids=("ID0004",), blocked_device_ids=("ID0009",))
+        exchange.change_box(5, blocked_device_ids=("ID0005",))
+        exchange.put_rule("DeviceType", "Toaster", "Block")
+
+        run = sync()
+
+        assert rows(connector)["ID0004"] == "controlOff"
+        assert not Drift.objects.exists()
+        assert "drift_found" not in codes(run)
+        assert exchange.written == []
+        # It is known all the same: the device's page shows it.
+        assert Mailbox.objects.get(primary_smtp="person4@contoso.com").allowed == ["ID0004"]
+
+        organize(connector, user_mail_insert="Ask the desk")  # the organization is looked after, its phones are not
+        sync()
+
+        assert list(Drift.objects.values_list("kind", "subject")) == [("ruleAdded", "DeviceType:Toaster")]
+
+    def test_without_control_an_entry_against_an_administrators_decision_is_drift(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        govern(connector, enabled=False)
+        exchange.change_box(4, allowed_device_ids=("ID0004",))
+        exchange.change_box(5, blocked_device_ids=("ID0005",))
+        sync()
+        for number, level in ((4, "block"), (5, "allow")):
+            box = Mailbox.objects.get(primary_smtp=f"person{number}@contoso.com")
+            OverrideFactory(mailbox=box, device_id=f"ID{number:04d}", level=level)
+
+        sync()
+
+        kinds = set(Drift.objects.values_list("kind", "device__device_id", "is_alarm"))
+        assert kinds == {("foreignAllow", "ID0004", True), ("foreignBlock", "ID0005", True)}
+
+    def test_drift_ends_when_control_is_switched_off(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        govern(connector)
+        exchange.change_box(4, allowed_device_ids=("ID0004",))
+        exchange.change_box(6, allowed_device_ids=("ID0006",))
+        sync()
+        assert Drift.objects.filter(ended_at=None).count() == 2
+        govern(connector, enabled=False)
+        exchange.change_box(6, allowed_device_ids=())
+
+        run = sync()
+
+        ended = dict(Drift.objects.values_list("device__device_id", "ended_because"))
+        assert ended == {"ID0004": "leftAlone", "ID0006": "gone"}
+        assert "drift_ended" in codes(run)
+        assert exchange.written == []
+        govern(connector)
+        sync()
+        assert Drift.objects.get(ended_at=None).device.device_id == "ID0004"
 
     def test_an_entry_of_ours_that_vanished_is_told_and_written_again(
         self, connector: Connector, exchange: FakeExchange, sync: Sync
