@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
-from django.urls import URLPattern, get_resolver, reverse
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from connectors.actors import SETUP
@@ -228,6 +228,9 @@ def _address(name: str, scene: Scene) -> str:
 
 def test_these_tables_name_every_address() -> None:
     assert _names() == set(TENANT_ADDRESSES) | OWN_ADDRESSES | OPEN_ADDRESSES
+    # The API's are named by tests/console/api/test_walk.py.
+    groups = [str(one.pattern) for one in get_resolver().url_patterns if isinstance(one, URLResolver)]
+    assert groups == ["api/"]
 
 
 @pytest.mark.parametrize("name", sorted(TENANT_ADDRESSES))
