@@ -71,7 +71,9 @@ def source_of(tenant: Tenant) -> DeviceSource:
 def source_configure(*, tenant: Tenant, values: SourceSettings, actor: Actor) -> DeviceSource:
     """Choose the source and how it is reached. Raises ValidationError keyed by field.
 
-    Another directory or application is read from the beginning: what was remembered of the old one is dropped.
+    Another directory or application is read from the beginning: what was remembered of the old one is dropped. A stored
+    client secret is kept for the sign-in address that it was entered for, and for Microsoft's own: who could name
+    another one would learn it there. (A certificate's key never leaves.)
     """
     # Locked, so that two people who save at once make one row.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
@@ -98,6 +100,7 @@ def source_configure(*, tenant: Tenant, values: SourceSettings, actor: Actor) ->
 def _graph_set(source: DeviceSource, values: SourceSettings) -> None:
     """Set the fields of `source`, unsaved. Raises one ValidationError with all that is wrong."""
     problems: dict[str, ValidationError] = {}
+    former = _login_of(source)
     source.cloud = values.cloud
     source.directory_id = values.directory_id.strip().lower()
     source.client_id = values.client_id.strip().lower()
@@ -137,14 +140,23 @@ def _graph_set(source: DeviceSource, values: SourceSettings) -> None:
             params={"value": values.client_id},
         )
     try:
-        _credential_set(source, values)
+        _credential_set(source, values, is_known=_login_of(source) in {former, *(one.login for one in CLOUDS.values())})
     except ValidationError as error:
         problems.update({name: errors[0] for name, errors in error.error_dict.items()})
     if problems:
         raise ValidationError(problems)
 
 
-def _credential_set(source: DeviceSource, values: SourceSettings) -> None:
+def _login_of(source: DeviceSource) -> str:
+    """The sign-in address that the source's settings come to; "" where they come to none."""
+    try:
+        return cloud(source.cloud or "global", login=source.login_root).login
+    except StopGraphError:
+        return ""
+
+
+def _credential_set(source: DeviceSource, values: SourceSettings, *, is_known: bool) -> None:
+    """is_known: the stored secret may go to the address that is wanted."""
     if values.credential not in DeviceSource.Credential.values:
         raise ValidationError(
             {
@@ -175,6 +187,15 @@ def _credential_set(source: DeviceSource, values: SourceSettings) -> None:
                 }
             )
         source.client_secret = Secret(values.client_secret.reveal().strip())
+    elif source.client_secret and not is_known:
+        raise ValidationError(
+            {
+                "client_secret": ValidationError(
+                    _("The stored secret was entered for another sign-in address. Enter the secret for this one."),
+                    code="secret_again",
+                )
+            }
+        )
     if not source.client_secret:
         raise ValidationError(
             {"client_secret": ValidationError(_("Enter the client secret's value."), code="secret_missing")}

@@ -135,6 +135,18 @@ class TestConfigure:
         configure()
         assert configure(client_secret=Secret("")).client_secret.reveal() == "S3cret"
 
+    def test_a_stored_secret_goes_to_no_address_that_it_was_not_entered_for(self) -> None:
+        configure(login_root="https://login.contoso.com", graph_root="https://graph.contoso.com")
+        with pytest.raises(ValidationError) as caught:
+            configure(client_secret=Secret(""), login_root="https://login.evil.example")
+        assert caught.value.error_dict["client_secret"][0].code == "secret_again"
+        assert source_of(factories.tenant()).login_root == "https://login.contoso.com"
+        kept = {"client_secret": Secret(""), "login_root": "https://LOGIN.contoso.com/"}
+        assert configure(**kept).client_secret.reveal() == "S3cret"
+        assert configure(client_secret=Secret("")).client_secret.reveal() == "S3cret"
+        entered = configure(client_secret=Secret("another"), login_root="https://login.fabrikam.com")
+        assert entered.client_secret.reveal() == "another"
+
     def test_another_directory_is_read_from_the_beginning(self) -> None:
         source = configure()
         now = timezone.now()
