@@ -81,7 +81,9 @@ NOTIFICATION_LABELS: Mapping[str, StrOrPromise] = {
 }
 # Why a device is kept out, by the row of the decision table that says so.
 LOSS_WORDS: Mapping[str, StrOrPromise] = {
+    Row.NOT_ACTIVE_SYNC: gettext_lazy("Not an ActiveSync mail program"),
     Row.OVERRIDE_BLOCK: gettext_lazy("An administrator blocked the device"),
+    Row.ADOPTED: gettext_lazy("An entry of somebody else, adopted"),
     Row.CONTROL_OFF: gettext_lazy("Left to Exchange's own settings"),
     Row.EXEMPT: gettext_lazy("Excluded person: left to Exchange's own settings"),
     Row.NOT_TARGETED: gettext_lazy("Person not included: left to Exchange's own settings"),
