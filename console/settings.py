@@ -58,6 +58,10 @@ if BEHIND_TLS:
     # HSTS for the whole domain and for browsers' built-in lists is its owner's decision, not this program's.
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
+# How many proxies of ours a request comes through, each adding to X-Forwarded-For. By it the address is known that
+# attempts to sign in are counted by; with 0 all who come through a proxy count as one, and one guesser holds up all.
+TRUSTED_PROXIES = env.int("GATEHOUSE_TRUSTED_PROXIES", default=0)
+
 # --- applications -----------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 
 from connectors.actors import Actor
 from connectors.models import Tenant
+from console.accounts.addresses import client_address
 from console.accounts.models import ApiToken, Role
 from console.accounts.permissions import ALLOWED, Action
 from console.accounts.tokens import TokenError, token_recognise
@@ -62,7 +63,7 @@ class TokenAuthentication(BaseAuthentication):
         try:
             token = token_recognise(text.strip())
         except TokenError as error:
-            _failure_count(request.META.get("REMOTE_ADDR", ""))
+            _failure_count(client_address(request))
             raise AuthenticationFailed(str(error), code=f"token_{error.code}") from None
         return Caller(token), token
 

@@ -7,9 +7,11 @@ import re
 import pytest
 from django.conf import settings
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch, reverse
+from pytest_django import Settings
 
+from console.accounts.addresses import client_address
 from tests.console.conftest import Scene
 from tests.factories import PASSWORD, UserFactory
 
@@ -64,6 +66,42 @@ class TestSignIn:
         assert answer.status_code == 429
         assert "Too many attempts" in answer.content.decode()
         assert "Wait five minutes" in answer.content.decode()
+
+    def test_behind_our_proxy_each_browser_is_counted_by_itself(self, client: Client, settings: Settings) -> None:
+        """Otherwise one guesser would keep everybody from signing in."""
+        settings.TRUSTED_PROXIES = 1
+        UserFactory(username="ada")
+        for attempt in range(31):
+            guessed = self.forwarded(client, f"name{attempt}", f"10.0.0.{attempt}, 203.0.113.9")
+        assert guessed.status_code == 429
+        assert self.forwarded(client, "ada", "203.0.113.10").status_code == 302
+
+    def test_without_a_proxy_nobody_picks_an_address_of_their_own(self, client: Client) -> None:
+        for attempt in range(31):
+            guessed = self.forwarded(client, f"name{attempt}", f"203.0.113.{attempt}")
+        assert guessed.status_code == 429
+
+    def forwarded(self, client: Client, name: str, addresses: str):
+        form = {"login": name, "password": PASSWORD}
+        return client.post(reverse("account_login"), form, headers={"X-Forwarded-For": addresses})
+
+    @pytest.mark.parametrize(
+        ("count", "forwarded", "expected"),
+        [
+            (0, "203.0.113.9", "192.0.2.1"),
+            (1, "", "192.0.2.1"),
+            (1, "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+            (2, "198.51.100.1, 203.0.113.9", "198.51.100.1"),
+            (3, "198.51.100.1, 203.0.113.9", "192.0.2.1"),
+            (1, "203.0.113.9:41000", "203.0.113.9"),
+            (1, "[2001:DB8::1]:41000", "2001:db8::1"),
+            (1, "<script>", "192.0.2.1"),
+        ],
+    )
+    def test_which_address_counts(self, settings: Settings, count: int, forwarded: str, expected: str) -> None:
+        settings.TRUSTED_PROXIES = count
+        request = RequestFactory().get("/", headers={"X-Forwarded-For": forwarded}, REMOTE_ADDR="192.0.2.1")
+        assert client_address(request) == expected
 
     def test_the_session_ends_with_the_browser(self, client: Client) -> None:
         UserFactory(username="ada")
