@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import queue
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from connectors.actors import Actor
+from connectors.authorities import authority_file
 from connectors.exchange import failover, session
 from connectors.exchange.client import Account, Connect, Endpoint, ExchangeClient, Options, never
 from connectors.exchange.errors import (
@@ -107,7 +107,7 @@ def open_sessions(
     current = Connector.objects.get(pk=connector.pk)
     account = _account(current)
     with ExitStack() as stack:
-        ca_file = stack.enter_context(_authority_file(current.ca_certificates))
+        ca_file = stack.enter_context(authority_file(current.ca_certificates))
         options = Options(
             ca_file=ca_file,
             silence=settings.SYNC_SILENCE_SECONDS,
@@ -251,18 +251,6 @@ def _account(connector: Connector) -> Account:
 
 def _endpoint(server: ClientAccessServer) -> Endpoint:
     return Endpoint(fqdn=server.fqdn, port=server.port, use_tls=server.use_tls, address=server.address)
-
-
-@contextmanager
-def _authority_file(pem: str) -> Iterator[str | None]:
-    """A file with the certificates for as long as the context lasts; None, the system's authorities, for ""."""
-    if not pem:
-        yield None
-        return
-    with tempfile.NamedTemporaryFile("w", prefix="gatehouse-ca-", suffix=".pem", encoding="ascii") as file:
-        file.write(pem)
-        file.flush()
-        yield file.name
 
 
 def _most_telling(failures: list[ExchangeError]) -> ExchangeError:

@@ -7,7 +7,6 @@ opened and nowhere else.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from connectors.actors import Actor
+from connectors.authorities import authority_file
 from connectors.mail.client import Check, MailAccount, Mailer, MailOptions
 from connectors.mail.errors import MailError, MailStopError
 from connectors.mail.opening import open_mailer
@@ -270,16 +270,8 @@ def mailer_for(
     account = mail_account_of(row)
     with ExitStack() as stack:
         if row.ca_certificates:
-            options = replace(options, ca_file=stack.enter_context(_authority_file(row.ca_certificates)))
+            options = replace(options, ca_file=stack.enter_context(authority_file(row.ca_certificates)))
         yield stack.enter_context(open_with(account, options))
-
-
-@contextmanager
-def _authority_file(pem: str) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile("w", prefix="gatehouse-ca-", suffix=".pem", encoding="ascii") as file:
-        file.write(pem)
-        file.flush()
-        yield file.name
 
 
 def notification_account_test(
