@@ -77,7 +77,7 @@ def import_prepare(*, tenant: Tenant, file: BinaryIO, size: int, file_name: str,
         raise CsvError(
             "too_large",
             _("The file has %(size)d MB; at most %(limit)d are taken. Split it, or push the records through the API.")
-            % {"size": size // 1024 // 1024, "limit": BYTE_LIMIT // 1024 // 1024},
+            % {"size": -(-size // 1024 // 1024), "limit": BYTE_LIMIT // 1024 // 1024},
         )
     now = timezone.now()
     return CsvImport.objects.create(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from connectors.graph.verification import Check
 from connectors.models import DeviceSource, Tenant
 from connectors.sources import Verified
 from console.accounts.models import ApiToken
+from console.uploads import BoundedUploadHandler
 from sync.models import CsvImport, DirectoryGroup, GroupMember, ManagedDevice, PolicyVersion
 from sync.policies.policy import GroupRef, TenantPolicyValues
 from tests.console.conftest import Scene
@@ -256,6 +259,44 @@ class TestImport:
         settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10
         settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
         assert "What the file would do" in self.upload(scene, tenant).content.decode()
+
+    def test_a_million_rows_are_refused_at_once_and_in_words(
+        self, scene: Scene, tenant: Tenant, pushed: DeviceSource
+    ) -> None:
+        rows = b"".join(b"r%d,compliant\n" % number for number in range(1_000_000))
+        started = time.process_time()
+        answer = self.upload(scene, tenant, b"id,complianceState\n" + rows)
+        assert time.process_time() - started < 5
+        assert answer.status_code == 422
+        assert "The file has more than 50000 rows. Split it, or push the records through the API." in text_of(
+            answer.content.decode()
+        )
+        assert not CsvImport.objects.exists()
+
+    def test_what_goes_beyond_the_limit_is_kept_nowhere_and_told(
+        self, scene: Scene, tenant: Tenant, pushed: DeviceSource, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10
+        monkeypatch.setattr("console.uploads.BYTE_LIMIT", 2**20)
+        monkeypatch.setattr("sync.records.record_import.BYTE_LIMIT", 2**20)
+        kept: list[int] = []
+
+        class Watched(BoundedUploadHandler):
+            def file_complete(self, file_size: int) -> Any:
+                kept.append(os.stat(self.file.temporary_file_path()).st_size)
+                return super().file_complete(file_size)
+
+        monkeypatch.setattr("console.uploads.BoundedUploadHandler", Watched)
+        answer = self.upload(scene, tenant, b"x" * (5 * 2**20 + 1))
+        assert "The file has 6 MB; at most 1 are taken." in text_of(answer.content.decode())
+        assert max(kept) <= 2**20
+        assert "What the file would do" in self.upload(scene, tenant, who="administrator").content.decode()
+
+    def test_a_request_carries_one_file_alone(self, scene: Scene, tenant: Tenant, pushed: DeviceSource) -> None:
+        files = {name: SimpleUploadedFile(name, TEXT.encode()) for name in ("file", "another")}
+        answer = scene.client("operator").post(address("source_upload", tenant), files)
+        assert answer.status_code == 400
+        assert not CsvImport.objects.exists()
 
     def test_not_where_records_come_from_elsewhere(self, scene: Scene, tenant: Tenant) -> None:
         assert self.upload(scene, tenant).status_code == 422
