@@ -41,6 +41,12 @@ def run_cancel_end(run: SyncRun) -> None:
     note(run.pk, "canceled", WARNING)
 
 
+def run_make_way(run: SyncRun) -> None:
+    """Of a reading of statistics: it ends so that another run can begin, and what is left is read after that one."""
+    run_end(run, SyncRun.Status.MADE_WAY)
+    note(run.pk, "made_way", INFO)
+
+
 def run_interrupt(run: SyncRun) -> None:
     run_end(run, SyncRun.Status.INTERRUPTED, "run_interrupted", {"attempts": run.attempt})
     note(run.pk, "interrupted", ERROR, attempts=run.attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from django.utils.functional import Promise
@@ -16,6 +17,7 @@ SENTENCES: Mapping[str, Promise] = {
     "made_full": gettext_lazy("Runs as a full sync: this connector has not had a complete one yet."),
     "full_follows": gettext_lazy("%(name)s asked for a full sync; it starts when this run has ended."),
     "quick_follows": gettext_lazy("%(name)s asked for a quick sync; it starts when this run has ended."),
+    "statistics_follow": gettext_lazy("%(name)s asked for device statistics; they are read when this run has ended."),
     "apply_follows": gettext_lazy("%(name)s asked to apply the policy; that starts when this run has ended."),
     "dry_follows": gettext_lazy("%(name)s asked for a dry run; it starts when this run has ended."),
     "requested_dry": gettext_lazy("Requested by %(name)s as a dry run: nothing in Exchange is changed."),
@@ -94,6 +96,30 @@ SENTENCES: Mapping[str, Promise] = {
     "command_failed": gettext_lazy(
         "A command failed (%(subject)s): %(problem)s. What it was about was left as it was; the next sync tries again."
     ),
+    "session_lost": gettext_lazy(
+        "A session with %(server)s was lost: %(problem)s. The others go on, and another takes its place."
+    ),
+    "sessions_limited": gettext_lazy("No further session could be had: %(problem)s. Goes on with %(sessions)s."),
+    "statistics_due": gettext_lazy(
+        "To be read: %(devices)s devices in %(mailboxes)s mailboxes. What was read within the last 24 hours is not "
+        "read again."
+    ),
+    "statistics_known": gettext_lazy(
+        "Nothing had to be read: the statistics of every device were read within the last 24 hours."
+    ),
+    "statistics_unread": gettext_lazy("The mailbox %(mailbox)s could not be read: %(problem)s."),
+    "statistics_unread_all": gettext_lazy(
+        "%(mailboxes)s mailboxes could not be read. What was known of their devices stays; the next reading asks again."
+    ),
+    "statistics_silent": gettext_lazy(
+        "Of %(devices)s devices their mailbox knows nothing: they have not synchronized, or their partnership is gone."
+    ),
+    "statistics_nameless": gettext_lazy(
+        "%(devices)s devices do not say whose mailbox they belong to, and could not be read."
+    ),
+    "made_way": gettext_lazy(
+        "Made way for another run. What was read is kept; the rest is read by itself after that run."
+    ),
     "cancel_requested": gettext_lazy("%(name)s asked to cancel."),
     "canceled": gettext_lazy("Canceled. What had been read until then was kept."),
     "interrupted": gettext_lazy("Given up after %(attempts)s attempts, each of which lost its worker."),
@@ -110,6 +136,8 @@ def sentence(event: RunEvent) -> str:
     if text is None:
         return event.code
     values = {**event.params}
+    if "retry_after" in values:
+        values.setdefault("seconds", math.ceil(float(values["retry_after"])))
     if "error_code" in values:
         values["problem"] = problem(str(values["error_code"]), values).title
     if event.code == "withheld":

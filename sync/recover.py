@@ -69,7 +69,8 @@ def _take_up_again(found: SyncRun) -> bool:
             run_cancel_end(run)
         elif run.attempt >= settings.SYNC_MAX_ATTEMPTS:
             run_interrupt(run)
-            Connector.objects.filter(pk=run.connector_id).update(last_error_code=run.error_code)
+            if run.kind != SyncRun.Kind.STATISTICS:  # which says nothing of how the connector's syncs stand
+                Connector.objects.filter(pk=run.connector_id).update(last_error_code=run.error_code)
         else:
             _queue_again(run)
     successor_start(run)

@@ -27,7 +27,7 @@ from connectors.exchange.errors import (
 from connectors.gateway import open_exchange, open_sessions
 from connectors.models import Connector, ConnectorStatus
 from connectors.services import StaleFenceError, connector_status_set
-from sync.endings import run_cancel_end, run_fail, run_succeed
+from sync.endings import run_cancel_end, run_fail, run_make_way, run_succeed
 from sync.enforcing.second_half import ReadRecords, SecondHalf
 from sync.events import INFO, WARNING
 from sync.lease import Lease, LeaseLostError, claim, owner_name
@@ -41,8 +41,9 @@ from sync.observing.observe import (
     settings_reread,
 )
 from sync.observing.record import Counts
+from sync.observing.statistics_run import StatisticsRun
 from sync.records.sources import records_refresh
-from sync.services import successor_start
+from sync.services import rest_promise, successor_start
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ THROTTLE_BUDGET = 3600.0
 THROTTLE_WAITS = 12
 # These are about one answer, not about the way to Exchange: the connector stays connected.
 ANSWER_CODES = frozenset({"listing_incomplete", "malformed_answer", "exchange_transient", "cmdlet_proxy_failed"})
+STATISTICS = SyncRun.Kind.STATISTICS
 
 
 def run_execute(
@@ -97,13 +99,12 @@ def run_execute(
 def _to_ending(walk: _Walk) -> str:
     """Walk and write the ending. Raises what means that nothing may or can be written."""
     try:
-        walk.to_end()
-        return _succeed(walk)
+        return _succeed(walk) if walk.to_end() else _made_way(walk)
     except CanceledError:
         return _stopped(walk)
     except ExchangeError as error:
         logger.warning("run %s failed: %r", walk.run.public_id, error)
-        return _fail(walk, error.code, dict(error.params), _status_after(error))
+        return _fail(walk, error.code, dict(error.params), _status_after(error, walk.run.kind))
     except (LeaseLostError, StaleFenceError, OperationalError, InterfaceError):
         raise
     except Exception:
@@ -132,11 +133,12 @@ class _Walk:
         self.waits = 0
         self.waited = 0.0
 
-    def to_end(self) -> None:
+    def to_end(self) -> bool:
+        """False: it made way for another run."""
         tries = 0
         while True:
             try:
-                self._once()
+                return self._once()
             except ThrottledError as error:
                 self._wait_throttled(error)
             except TransientError as error:
@@ -144,15 +146,15 @@ class _Walk:
                     raise
                 self._wait_retry(error, RETRY_WAITS[tries], tries + 1)
                 tries += 1
-            else:
-                return
             self.counts.restart()
             self.lease.renumber()
 
-    def _once(self) -> None:
+    def _once(self) -> bool:
         phase_begin(self.lease, SyncRun.Phase.CONNECTING)
+        if self.run.kind == STATISTICS:
+            return self._statistics()
         with self._session(self._on_event) as client:
-            self._connected(client)
+            self._connected(client.endpoint.fqdn)
             are_settings_read = self._observe(client)
         SecondHalf(
             run=self.run,
@@ -164,6 +166,21 @@ class _Walk:
             open_sessions=self.open_sessions,
             read_records=self.read_records,
         ).do()
+        return True
+
+    def _statistics(self) -> bool:
+        return StatisticsRun(
+            lease=self.lease,
+            connector=self.connector,
+            open_sessions=self.open_sessions,
+            on_connected=self._answered,
+            on_throttled=self._throttled_add,
+        ).read()
+
+    def _answered(self, server: str) -> None:
+        """The first of several sessions is in."""
+        self.lease.note("server_answered", server=server)
+        self._connected(server)
 
     def _observe(self, client: ExchangeClient) -> bool:
         """Read what this kind of run reads first. Whether settings and rules were."""
@@ -187,13 +204,13 @@ class _Walk:
             finally:
                 self._throttled_add(client.throttling.seconds)
 
-    def _connected(self, client: ExchangeClient) -> None:
-        server = client.endpoint.fqdn
+    def _connected(self, server: str) -> None:
         with self.lease.guard() as run:
             SyncRun.objects.filter(pk=run.pk).update(exchange_server=server)
             connector_status_set(
                 connector=self.connector,
                 status=ConnectorStatus.CONNECTED,
+                error_code=_still_wrong(run),
                 exchange_server=server,
                 connector_server=run.connector_server,
                 fence=self.lease.fence,
@@ -234,10 +251,20 @@ class _Walk:
             SyncRun.objects.filter(pk=self.run.pk, fence=self.lease.fence).update(throttled_seconds=self.throttled)
 
 
-def _status_after(error: ExchangeError) -> ConnectorStatus | None:
+def _still_wrong(run: SyncRun) -> str:
+    """What was wrong with the last sync, where statistics are read by a way to Exchange that was in order; else ""."""
+    if run.kind != STATISTICS:
+        return ""
+    rows = Connector.objects.filter(pk=run.connector_id, status=ConnectorStatus.CONNECTED)
+    return rows.values_list("last_error_code", flat=True).first() or ""
+
+
+def _status_after(error: ExchangeError, kind: str) -> ConnectorStatus | None:
     """What a failure says about the connection; None: nothing new."""
     if isinstance(error, ThrottledError) or error.code in ANSWER_CODES:
         return None
+    if kind == STATISTICS and isinstance(error, NotPermittedError):
+        return None  # of the one command that syncs do without
     is_about_the_way = isinstance(error, StopError | TransientError | NotPermittedError)
     return ConnectorStatus.DISCONNECTED if is_about_the_way else None
 
@@ -245,6 +272,8 @@ def _status_after(error: ExchangeError) -> ConnectorStatus | None:
 def _succeed(walk: _Walk) -> str:
     with walk.lease.guard() as run:
         run_succeed(run)
+        if run.kind == STATISTICS:
+            return SyncRun.Status.SUCCEEDED  # which is no sync, and says nothing of the last one
         reached: dict[str, object] = {"last_error_code": ""}
         if run.kind != SyncRun.Kind.APPLY:
             reached["last_successful_sync_at"] = run.finished_at
@@ -258,9 +287,21 @@ def _succeed(walk: _Walk) -> str:
     return SyncRun.Status.SUCCEEDED
 
 
+def _made_way(walk: _Walk) -> str:
+    with walk.lease.guard() as run:
+        if run.cancel_requested_at is not None:
+            run_cancel_end(run)
+            return SyncRun.Status.CANCELED
+        run_make_way(run)
+        rest_promise(run)
+    return SyncRun.Status.MADE_WAY
+
+
 def _fail(walk: _Walk, code: str, params: dict[str, object], status: ConnectorStatus | None) -> str:
     with walk.lease.guard() as run:
         run_fail(run, code, params)
+        if run.kind == STATISTICS and status is None:
+            return SyncRun.Status.FAILED
         connector_status_set(
             connector=walk.connector,
             status=status or Connector.objects.values_list("status", flat=True).get(pk=run.connector_id),

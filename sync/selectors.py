@@ -52,9 +52,13 @@ def latest_runs(connectors: Iterable[Connector]) -> dict[int, SyncRun]:
     return {run.connector_id: run for run in SyncRun.objects.filter(pk__in=[k for k in keys if k])}
 
 
+# Phases in which what is expected is counted.
+_COUNTED = (SyncRun.Phase.DEVICES, SyncRun.Phase.STATISTICS)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. Seconds; None where nothing can be said yet."""
+    """How far a run is. Seconds; None where nothing can be said yet. done: of `expected`, read or given up."""
 
     phase: str
     observed: int
@@ -62,27 +66,30 @@ class Progress:
     rate_per_second: float | None
     remaining_seconds: float | None
     elapsed_seconds: float | None
+    done: int = 0
 
     @property
     def percent(self) -> int | None:
         """0 to 100, or None when what is expected is not known."""
         if not self.expected:
             return None
-        return min(100, self.observed * 100 // self.expected)
+        return min(100, self.done * 100 // self.expected)
 
 
 def run_progress(run: SyncRun, now: datetime.datetime | None = None) -> Progress:
-    """Reckoned from the row alone. Rate over the time of the device listing so far."""
+    """Reckoned from the row alone. Rate over the time of the device listing so far, or of reading statistics."""
     now = now or timezone.now()
     # The row's times are the database's; a console whose clock is behind must not show a time before the start.
     elapsed = max(0.0, ((run.finished_at or now) - run.started_at).total_seconds()) if run.started_at else None
     since = run.devices_started_at
     seconds = ((run.finished_at or now) - since).total_seconds() if since else 0.0
     rate = run.observed / seconds if seconds > 0 and run.observed else None
+    # A listing does not expect what it cannot read; of statistics, a mailbox that cannot be read is done with.
+    done = run.observed + (run.rejected if run.kind == SyncRun.Kind.STATISTICS else 0)
     remaining = None
-    if run.status == SyncRun.Status.RUNNING and run.phase == SyncRun.Phase.DEVICES and rate and run.expected:
-        remaining = max(0.0, (run.expected - run.observed) / rate)
-    return Progress(run.phase, run.observed, run.expected, rate, remaining, elapsed)
+    if run.status == SyncRun.Status.RUNNING and run.phase in _COUNTED and rate and run.expected:
+        remaining = max(0.0, (run.expected - done) / rate)
+    return Progress(run.phase, run.observed, run.expected, rate, remaining, elapsed, done)
 
 
 # --- access -----------------------------------------------------------------------------------------------------------

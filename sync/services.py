@@ -38,7 +38,10 @@ _COVERS = {
     SyncRun.Kind.FULL: frozenset({SyncRun.Kind.FULL, SyncRun.Kind.QUICK, SyncRun.Kind.APPLY}),
     SyncRun.Kind.QUICK: frozenset({SyncRun.Kind.QUICK}),
     SyncRun.Kind.APPLY: frozenset({SyncRun.Kind.APPLY}),
+    SyncRun.Kind.STATISTICS: frozenset({SyncRun.Kind.STATISTICS}),
 }
+# What does not become a full sync where there was none yet: it would do more than was asked for.
+_AS_ASKED = frozenset({SyncRun.Kind.FULL, SyncRun.Kind.STATISTICS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,18 @@ def sync_request(
 
     A quick sync of a connector that never had a full one runs as a full one, since it would miss most devices; and so
     does applying a policy, since there would be nothing to apply it to. A dry run reads and decides like another, and
-    sends Exchange nothing that changes anything; it never stands for a run that does.
+    sends Exchange nothing that changes anything; it never stands for a run that does. A reading of statistics changes
+    nothing in any case: there is no dry one. It makes way for whatever else is asked for while it goes on, and goes on
+    after that.
     """
+    is_dry_run = is_dry_run and kind != SyncRun.Kind.STATISTICS
     # The connector's row serialises requests and endings: the constraint behind it is never hit, and a promise is
     # never made on a run that has just ended.
     current = Connector.objects.select_for_update().get(pk=connector.pk)
     active = SyncRun.objects.filter(connector=current, status__in=SyncRun.ACTIVE).first()
     if active is not None:
         return _joined(active, SyncRun.Kind(kind), trigger, actor, is_dry_run)
-    made_full = kind != SyncRun.Kind.FULL and current.last_full_sync_at is None
+    made_full = kind not in _AS_ASKED and current.last_full_sync_at is None
     run = SyncRun.objects.create(
         connector=current,
         kind=SyncRun.Kind.FULL if made_full else kind,
@@ -106,6 +112,8 @@ def _follows_note(active: SyncRun, kind: SyncRun.Kind, name: str, *, is_dry_run:
         note(active.pk, "full_follows", name=name)
     elif kind == SyncRun.Kind.QUICK:
         note(active.pk, "quick_follows", name=name)
+    elif kind == SyncRun.Kind.STATISTICS:
+        note(active.pk, "statistics_follow", name=name)
     else:
         note(active.pk, "apply_follows", name=name)
 
@@ -117,11 +125,12 @@ def _does(active: SyncRun, kind: SyncRun.Kind) -> bool:
     if kind == SyncRun.Kind.QUICK:
         return True
     is_early = active.status == SyncRun.Status.QUEUED or active.phase in _BEFORE_DECIDING
-    return active.cancel_requested_at is None and (kind == SyncRun.Kind.FULL or is_early)
+    return active.cancel_requested_at is None and (kind in _AS_ASKED or is_early)
 
 
 # --- what starts when a run has ended ---------------------------------------------------------------------------------
-# At most two promises: a run that acts, and a dry run. Kept as one value, of which the second hangs below the first.
+# At most three promises, in this order: a run that acts, a dry run, a reading of statistics. Kept as one value, each of
+# them below the one before.
 
 
 def _promises(run: SyncRun) -> list[dict[str, Any]]:
@@ -148,8 +157,9 @@ def _promise_add(
         wanted["kind"] = kind.value
     if is_dry_run:
         wanted["is_dry_run"] = True
+    place = _place(kind, is_dry_run)
     for position, promise in enumerate(promises):
-        if bool(promise.get("is_dry_run")) != is_dry_run:
+        if _place(_kind_of(promise), bool(promise.get("is_dry_run"))) != place:
             continue
         if kind in _COVERS[_kind_of(promise)]:
             return False
@@ -158,8 +168,25 @@ def _promise_add(
             wanted.pop("kind", None)
         promises[position] = wanted
         return True
-    promises.insert(len(promises) if is_dry_run else 0, wanted)
+    promises.append(wanted)
+    promises.sort(key=lambda promise: _place(_kind_of(promise), bool(promise.get("is_dry_run"))))
     return True
+
+
+def _place(kind: SyncRun.Kind, is_dry_run: bool) -> int:
+    """Where a promise stands; of each place there is one."""
+    if kind == SyncRun.Kind.STATISTICS:
+        return 2
+    return 1 if is_dry_run else 0
+
+
+def rest_promise(run: SyncRun) -> None:
+    """Have what a (locked) reading of statistics left read after whatever it makes way for; for whoever asked first."""
+    promises = _promises(run)
+    actor = Actor(name=run.requested_by_name, user_id=run.requested_by_id)
+    _promise_add(promises, SyncRun.Kind.STATISTICS, run.trigger, actor, is_dry_run=False)
+    run.then_full = _promised(promises)
+    run.save(update_fields=["then_full"])
 
 
 def _kind_of(promise: dict[str, Any]) -> SyncRun.Kind:

@@ -22,6 +22,9 @@ class SyncRun(models.Model):
         FULL = "fullSync", _("Full sync")
         # Decides and acts on what is known, without listing devices: after an approval, or a change of policy.
         APPLY = "apply", _("Apply policy")
+        # Asks each mailbox when its phones last synchronized. Decides nothing, sends nothing that changes anything, is
+        # never started by itself, and makes way for every other kind.
+        STATISTICS = "statistics", _("Device statistics")
 
     class Trigger(models.TextChoices):
         BUTTON = "button", _("Button")
@@ -39,6 +42,8 @@ class SyncRun(models.Model):
         FAILED = "failed", _("Failed")
         CANCELED = "canceled", _("Canceled")
         INTERRUPTED = "interrupted", _("Interrupted")
+        # Of a reading of statistics alone: another run was wanted, and the rest is read after it.
+        MADE_WAY = "madeWay", _("Made way")
 
     class Phase(models.TextChoices):
         WAITING = "waiting", _("Waiting for a worker")
@@ -50,10 +55,11 @@ class SyncRun(models.Model):
         MAILBOXES = "mailboxes", _("Reading mailboxes")
         DECIDING = "deciding", _("Deciding access")
         ACTING = "acting", _("Telling Exchange")
+        STATISTICS = "statistics", _("Reading device statistics")
         FINISHED = "finished", _("Finished")
 
     ACTIVE = (Status.QUEUED, Status.RUNNING)
-    ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.INTERRUPTED)
+    ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.INTERRUPTED, Status.MADE_WAY)
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     connector = models.ForeignKey("connectors.Connector", on_delete=models.CASCADE, related_name="runs")

@@ -50,6 +50,8 @@ def phase_begin(lease: Lease, phase: str) -> None:
                 run.expected = MobileDevice.objects.filter(
                     organization_id=run.connector.organization_id, gone_at=None
                 ).count()
+        if phase == SyncRun.Phase.STATISTICS and run.devices_started_at is None:
+            run.devices_started_at = Now()  # Once: what an earlier attempt read counts on.
         run.save(update_fields=["phase", "devices_started_at", "expected"])
         note(run.pk, "phase", phase=phase)
     if lease.should_stop():

@@ -1,13 +1,14 @@
 """What mailboxes know of their devices: kept as read, and a line in a device's story when a wipe moves on.
 
 Reading opens the mailbox, so it is the expensive call: only when somebody asks, after a wipe, and while one is pending.
+All of an organization's are read by a run of their own (statistics_run.py).
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -110,19 +111,33 @@ def _pending() -> Any:
 # --- keeping ----------------------------------------------------------------------------------------------------------
 
 
-@transaction.atomic
 def statistics_store(mailbox: int, reading: Reading) -> int:
     """Keep what was read of a mailbox's devices, and tell where a wipe moved on. Returns of how many devices."""
+    devices = MobileDevice.objects.filter(owner=mailbox, gone_at=None).values_list("device_id_key", "pk")
+    return statistics_keep(list(devices), reading)
+
+
+@transaction.atomic
+def statistics_keep(devices: Sequence[tuple[str, int]], reading: Reading) -> int:
+    """The same of (DeviceId for comparing, key) of each present device of a mailbox. A row that was read later stays.
+
+    A device of which the mailbox says nothing counts as asked after: it keeps what was read before, if anything was.
+    """
     records = {id_key(record.device_id): record for record in reading.statistics or ()}
-    devices = dict(MobileDevice.objects.filter(owner=mailbox, gone_at=None).values_list("device_id_key", "pk"))
-    before = DeviceStatistics.objects.in_bulk(devices.values())
+    before = DeviceStatistics.objects.in_bulk([pk for _key, pk in devices])
+    older = [(key, pk) for key, pk in devices if pk not in before or before[pk].read_at <= reading.asked_at]
     rows = [
-        DeviceStatistics(device_id=devices[key], read_at=reading.asked_at, **_values(record))
-        for key, record in records.items()
-        if key in devices
+        DeviceStatistics(device_id=pk, read_at=reading.asked_at, **_values(records[key]))
+        for key, pk in older
+        if key in records
     ]
     names = [field.name for field in DeviceStatistics._meta.concrete_fields if not field.primary_key]
     DeviceStatistics.objects.bulk_create(rows, update_conflicts=True, unique_fields=["device"], update_fields=names)
+    if reading.statistics is not None:
+        silent = [DeviceStatistics(device_id=pk, read_at=reading.asked_at) for key, pk in older if key not in records]
+        DeviceStatistics.objects.bulk_create(
+            silent, update_conflicts=True, unique_fields=["device"], update_fields=["read_at"]
+        )
     DeviceEvent.objects.bulk_create(_moves(rows, before))
     return len(rows)
 

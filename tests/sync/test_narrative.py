@@ -24,6 +24,8 @@ CONSTANTS = {
     "MAILBOXES_HELD": "mailbox_sweep_held",
     "UNREACHABLE": "queue_unreachable",
 }
+# Told by connectors.parallel, whose callers hand on what it tells.
+HANDED_ON = {"session_lost", "sessions_limited"}
 # What error params bring along, whatever the call shows.
 FROM_ERRORS = {"server", "error_code"}
 
@@ -82,7 +84,19 @@ def test_every_emitted_code_has_a_sentence_and_its_values(where: str, code: str,
 
 
 def test_no_sentence_is_left_over() -> None:
-    assert SENTENCES.keys() == {code for _, code, _ in EMITTED} - {"phase"}
+    assert SENTENCES.keys() == {code for _, code, _ in EMITTED} - {"phase"} | HANDED_ON
+
+
+@pytest.mark.parametrize(
+    ("code", "params", "said"),
+    [
+        ("throttled", {"retry_after": 4.2, "in_flight": 2, "error_code": "user_quota"}, "waiting 5 s"),
+        ("session_lost", {"server": "ex01", "error_code": "shell_lost"}, "A session with ex01 was lost"),
+        ("sessions_limited", {"sessions": 3, "error_code": "too_many_shells"}, "Goes on with 3."),
+    ],
+)
+def test_what_several_sessions_tell(code: str, params: dict[str, object], said: str) -> None:
+    assert said in sentence(RunEvent(code=code, params=params))
 
 
 def made(code: str, **params: Any) -> str:
