@@ -6,17 +6,20 @@ Reads only; bounded queries whatever the number of changes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast, Lower
 
+from sync.deciding.facts import text_key
 from sync.deciding.people import UserKey
 from sync.models import DeviceAccess, DeviceLink, Mailbox, ManagedDevice, MobileDevice, UserKeyText
 from sync.records.record_store import COLUMNS, Touched, chunks
 
 # An address that is no mailbox's first is looked for in the whole list of each: only for a few texts at a time.
 FEW_TEXTS = 20
+# Beyond this the mailboxes are walked once and not once for every chunk of texts.
+MANY_TEXTS = 2000
 
 
 def mailboxes_of_records(record_pks: Collection[int]) -> set[int]:
@@ -47,14 +50,24 @@ def affected_mailboxes(tenant_id: int, touched: Touched) -> set[int]:
             organization__tenant_id=tenant_id, device_id_key__in=_spellings(ids), owner__isnull=False
         )
         found.update(devices.values_list("owner_id", flat=True))
+    if len(touched.texts) > MANY_TEXTS:
+        found.update(_named_among(mailboxes, touched.texts))
     for texts in chunks(touched.texts):
-        named = mailboxes.annotate(smtp_key=Lower("primary_smtp"), upn_key=Lower("upn"))
-        found.update(_pks(named.filter(Q(smtp_key__in=texts) | Q(upn_key__in=texts))))
+        if len(touched.texts) <= MANY_TEXTS:
+            named = mailboxes.annotate(smtp_key=Lower("primary_smtp"), upn_key=Lower("upn"))
+            found.update(_pks(named.filter(Q(smtp_key__in=texts) | Q(upn_key__in=texts))))
         keys = UserKeyText.objects.filter(tenant_id=tenant_id, kind__in=(UserKey.SMTP, UserKey.UPN), text__in=texts)
         found.update(_pks(mailboxes.filter(person__in=keys.values("user"))))
     if 0 < len(touched.texts) <= FEW_TEXTS:
         found.update(_pks(_with_address(mailboxes, touched.texts)))
     return found
+
+
+def _named_among(mailboxes: QuerySet[Mailbox], texts: Collection[str]) -> Iterator[int]:
+    """All of them walked once: each query for some of many texts would walk them too, and a writer waits meanwhile."""
+    for pk, smtp, upn in mailboxes.values_list("pk", "primary_smtp", "upn").iterator(chunk_size=5000):
+        if text_key(smtp) in texts or text_key(upn) in texts:
+            yield pk
 
 
 def _with_address(mailboxes: QuerySet[Mailbox], texts: Iterable[str]) -> QuerySet[Mailbox]:

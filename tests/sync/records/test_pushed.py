@@ -183,6 +183,25 @@ class TestChecks:
         push(tenant, ROW)
         assert self.asked() == [(box.pk, "recordChanged")]
 
+    @pytest.mark.parametrize("many", [0, 2000], ids=["walked once", "asked for"])
+    def test_of_many_addresses_and_of_few_the_same_mailboxes(
+        self, tenant: Any, box: Mailbox, monkeypatch: pytest.MonkeyPatch, many: int
+    ) -> None:
+        monkeypatch.setattr("sync.records.affected.MANY_TEXTS", many)
+        now = timezone.now()
+        others = [
+            Mailbox.objects.create(
+                organization=box.organization if mine else OrganizationFactory(), guid=uuid.uuid4(), read_at=now,
+                changed_at=now, gone_at=gone_at, primary_smtp="x@contoso.com", upn=upn,
+            )
+            for upn, mine, gone_at in (
+                ("BO@contoso.com", True, None), ("", True, None), ("bo@contoso.com", False, None),
+                ("bo@contoso.com", True, now),
+            )
+        ]  # fmt: skip
+        push(tenant, ROW, {"id": "r2", "complianceState": "compliant", "userPrincipalName": " bo@Contoso.com"})
+        assert {mailbox for mailbox, _because in self.asked()} == {box.pk, others[0].pk}
+
     def test_nothing_new_asks_for_nothing(self, tenant: Any, box: Mailbox) -> None:
         push(tenant, ROW)
         MailboxCheck.objects.all().delete()
