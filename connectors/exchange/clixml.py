@@ -58,7 +58,8 @@ def unescape(text: str) -> str:
 
 def read(raw: bytes) -> Value:
     """One top-level element. Raises ClixmlError when it is not well-formed or not CLIXML."""
-    if b"<!" in raw or b"<?" in raw:
+    # UTF-16, in which these would look otherwise, is none of Exchange's either.
+    if b"<!" in raw or b"<?" in raw or b"\0" in raw:
         raise ClixmlError("declarations and instructions have no place in CLIXML")
     try:
         element = ET.fromstring(raw.removeprefix(BOM))  # noqa: S314 - no declarations, so no entities

@@ -16,6 +16,7 @@ redirection is followed within the sender's domain only.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ MAXIMUM_REDIRECTS = 10
 LARGEST_ANSWER = 1 << 20
 # Seconds; one silent address must not use up the others' time.
 CONNECT_TIMEOUT, READ_TIMEOUT, DNS_TIMEOUT = 5.0, 15.0, 5.0
+# Of a whole answer, however steadily it drips.
+ANSWER_TIMEOUT = 30.0
 
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 _WSA = "http://www.w3.org/2005/08/addressing"
@@ -211,15 +214,17 @@ def _asked(search: _Search, url: str) -> _Answer:
             refusal = translate(
                 UnexpectedStatusError.of(response), server=host(url), authentication=search.account.authentication
             )
+            response.close()
             if refusal.code == "mail_sign_in_not_offered":
                 raise refusal
             session.auth = web.sign_in(search.account)
             response = _send(session, url, body)
+        content = _content(response)
     if response.status_code in (301, 302, 307, 308) and response.headers.get("Location"):
         return _Answer(redirect_url=response.headers["Location"])
     if response.status_code != 200:
         raise UnexpectedStatusError.of(response)
-    return _read(response.content[:LARGEST_ANSWER], is_soap=is_soap)
+    return _read(content, is_soap=is_soap)
 
 
 def _send(session: requests.Session, url: str, body: str) -> requests.Response:
@@ -229,7 +234,22 @@ def _send(session: requests.Session, url: str, body: str) -> requests.Response:
         headers={"Content-Type": "text/xml; charset=utf-8"},
         timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
         allow_redirects=False,
+        stream=True,
     )
+
+
+def _content(response: requests.Response) -> bytes:
+    """As much of the body as any answer has; a server that sends without end keeps nobody. Raises ReadTimeout."""
+    end = time.monotonic() + ANSWER_TIMEOUT
+    content = bytearray()
+    for part in response.iter_content(65_536):
+        content += part
+        if len(content) > LARGEST_ANSWER:
+            break
+        if time.monotonic() > end:
+            raise requests.ReadTimeout("an answer that does not end")
+    response.close()
+    return bytes(content[:LARGEST_ANSWER])
 
 
 # --- redirections without a sign-in -----------------------------------------------------------------------------
@@ -240,7 +260,9 @@ def _redirected(search: _Search, domain: str) -> str:
     url = f"http://autodiscover.{domain}/autodiscover/autodiscover.xml"
     try:
         with web.new_session(search.options, search.account.address) as session:
-            response = session.get(url, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), allow_redirects=False)
+            # Its head is all that is read.
+            response = session.get(url, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), allow_redirects=False, stream=True)
+            response.close()
     except (requests.RequestException, OSError) as error:
         search.attempts.append(Attempt(url, str(translate(error, server=host(url)))))
         return ""
@@ -307,8 +329,9 @@ def _soap_request(address: str, url: str) -> str:
 
 
 def _read(content: bytes, *, is_soap: bool) -> _Answer:
-    # No document type is needed, and none is read: entities could make a small answer huge.
-    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
+    # No document type is needed, and none is read: entities could make a small answer huge. Nor is UTF-16, in which
+    # one would look otherwise; of what the parser reads, all else writes these signs as ASCII does.
+    if b"\0" in content or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         return _Answer(trouble="an answer that is not Autodiscover's")
     try:
         root = ElementTree.fromstring(content)  # noqa: S314 - see above

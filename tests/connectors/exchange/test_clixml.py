@@ -110,6 +110,7 @@ def test_an_object_that_holds_itself_still_shows() -> None:
         b"<S>a</S><S>b</S>",
         b"<S>\xff</S>",
         b'<!DOCTYPE x [<!ENTITY e "eee">]><S>&e;</S>',
+        '<!DOCTYPE x [<!ENTITY e "eee">]><S>&e;</S>'.encode("utf-16"),
         b'<?xml version="1.0"?><S>a</S>',
         b"<S><![CDATA[a]]></S>",
         b'<Ref RefId="9" />',

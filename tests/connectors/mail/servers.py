@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 @dataclass
 class Reply:
     status: int = 200
-    body: str = ""
+    body: str | bytes = ""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +52,7 @@ def site(folder: Path, *names: str) -> Iterator[Site]:
             found.seen.append((self.command, f"{host}{self.path.lower()}", dict(self.headers)))
             known = found.replies.get((self.command, f"{host}{self.path.lower()}"))
             reply = known or found.replies.get((self.command, self.path.lower())) or Reply(404)
-            body = reply.body.encode()
+            body = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_response(reply.status)
             for name, value in {"Content-Type": "text/xml", "Content-Length": str(len(body)), **reply.headers}.items():
                 self.send_header(name, value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import dns.resolver
 import pytest
 
+from connectors.mail import autodiscover
 from connectors.mail.autodiscover import Discovery, discover
 from connectors.mail.client import MailAccount, MailOptions
 from connectors.mail.errors import MailStopError
@@ -108,10 +109,23 @@ def test_the_places_in_order(web: Site) -> None:
     assert notes[-1] == "DNS SRV _autodiscover._tcp.contoso.test: NXDOMAIN"
 
 
+# Nine levels of ten: a few hundred bytes that come to a gigabyte.
+LAUGHS = (
+    "<!DOCTYPE a [<!ENTITY e0 'ha'>"
+    + "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 10))
+    + "]><a>&e9;</a>"
+)
 ANSWERS: dict[str, tuple[Reply, str]] = {
     "an error of POX": (Reply(body="<A xmlns='urn:x'><ErrorCode>600</ErrorCode></A>"), "error 600"),
     "no XML": (Reply(body="<html><br>"), "an answer that is not Autodiscover's"),
     "entities": (Reply(body="<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"), "an answer that is not Autodiscover's"),
+    "entities, after much": (Reply(body=f"<!--{'x' * 9000}-->{LAUGHS}"), "an answer that is not Autodiscover's"),
+    "entities in UTF-16": (Reply(body=LAUGHS.encode("utf-16")), "an answer that is not Autodiscover's"),
+    "a file of ours": (
+        Reply(body="<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>"),
+        "an answer that is not Autodiscover's",
+    ),
+    "more than any answer": (Reply(body="<a>" + " " * 2_000_000 + "</a>"), "an answer that is not Autodiscover's"),
     "no EWS": (settings(), "no EWS address"),
     "not there": (Reply(404), "something else than EWS answers here (HTTP 404)"),
     "broken": (Reply(500), "the server failed (HTTP 500)"),
@@ -126,6 +140,15 @@ def test_what_does_not_help_is_told_and_passed_over(web: Site, case: tuple[Reply
     found = look(web)
     assert found.ews_url == EWS
     assert found.attempts[0].outcome == outcome
+
+
+def test_an_answer_that_drips_for_ever_is_given_up(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autodiscover, "ANSWER_TIMEOUT", -1.0)
+    web.replies[("POST", POX)] = settings(EWS)
+    with pytest.raises(MailStopError) as caught:
+        look(web)
+    assert caught.value.code == "mail_address_not_found"
+    assert len(web.seen) == 4
 
 
 def test_soap_where_pox_does_not_answer(web: Site) -> None:
@@ -254,3 +277,72 @@ def test_a_wrong_password_is_told_as_such(lab: Lab) -> None:
     with pytest.raises(MailStopError) as caught:
         discover(account, options(lab), service=no_record)
     assert caught.value.code == "mail_sign_in_failed"
+
+
+# --- an address that was found before -----------------------------------------------------------------------------
+
+
+def known(lab: Lab, url: str, **changes: Any) -> MailAccount:
+    """An account for which Autodiscover named `url` some time ago, and can be asked."""
+    organization = lab.organization("SE")
+    port = organization.servers[0].https_port
+    asked = {"ews_url": "", "autodiscover_url": f"https://127.0.0.1:{port}", "known_ews_url": url}
+    return ews_account(organization, **{**asked, **changes})
+
+
+def requests(lab: Lab) -> int:
+    """All so far, of the servers."""
+    servers = lab.call("GET", "")["servers"]
+    return sum(int(servers[one.fqdn]["requests"]) for one in lab.organization("SE").servers)
+
+
+@pytest.mark.wire
+def test_what_was_found_before_spares_the_search(lab: Lab) -> None:
+    organization = lab.organization("SE")
+    now = f"https://127.0.0.1:{organization.servers[0].https_port}/EWS/Exchange.asmx"
+    nowhere = known(lab, now, autodiscover_url="https://127.0.0.1:1")  # whoever asked would get no answer
+    with open_mailer(nowhere, options(lab)) as mailer:
+        assert mailer.ews_url == now
+        mailer.send(message(str(organization.mailboxes()[0]["smtp"])))
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("old", ["https://127.0.0.1:1/EWS/Exchange.asmx", "https://127.0.0.1:{port}/owa/"])
+def test_where_nothing_usable_answers_any_more_it_is_asked_again_and_the_mail_leaves(lab: Lab, old: str) -> None:
+    organization = lab.organization("SE")
+    port = organization.servers[0].https_port
+    to = str(organization.mailboxes()[1]["smtp"])
+    mails = [message(to), message(to)]
+    with open_mailer(known(lab, old.format(port=port)), options(lab)) as mailer:
+        for mail in mails:
+            mailer.send(mail)
+            assert mailer.find_sent(mail.message_id)
+        assert mailer.ews_url == f"https://127.0.0.1:{port}/EWS/Exchange.asmx"
+    arrived = [one["message_id"] for one in organization.messages(to)]
+    assert [arrived.count(mail.message_id) for mail in mails] == [1, 1]
+    with open_mailer(known(lab, old.format(port=port)), options(lab)) as mailer:
+        checks = mailer.verify()
+    assert [(check.name, check.is_ok) for check in checks] == [
+        ("address", True), ("connection", True), ("sign_in", True), ("sender", True),
+    ]  # fmt: skip
+    assert checks[0].detail == f"https://127.0.0.1:{port}/EWS/Exchange.asmx"
+
+
+@pytest.mark.wire
+def test_where_nobody_knows_better_the_failure_stays_what_it_was(lab: Lab) -> None:
+    old = "https://127.0.0.1:1/EWS/Exchange.asmx"
+    for account in (known(lab, old, autodiscover_url=old), ews_account(lab.organization("SE"), ews_url=old)):
+        with open_mailer(account, options(lab)) as mailer, pytest.raises(MailError) as caught:
+            mailer.send(message("a@b.test"))
+        assert (caught.value.code, mailer.ews_url) == ("mail_unreachable", old)
+
+
+@pytest.mark.wire
+def test_a_refused_password_is_no_reason_to_ask_again(lab: Lab) -> None:
+    organization = lab.organization("SE")
+    now = f"https://127.0.0.1:{organization.servers[0].https_port}/EWS/Exchange.asmx"
+    before = requests(lab)
+    with open_mailer(known(lab, now, password="wrong"), options(lab)) as mailer, pytest.raises(MailError) as caught:
+        mailer.send(message("a@b.test"))
+    assert caught.value.code == "mail_sign_in_failed"
+    assert requests(lab) - before == 3  # those of one sign-in by NTLM
