@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 from django import template
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 from console.pages.device_words import WAITS
 from sync.deciding.facts import State
@@ -16,6 +19,9 @@ from sync.showing import access_words as words
 from sync.showing.explain import row_number
 
 register = template.Library()
+
+# The space before a parameter of a cmdlet.
+PARAMETER = re.compile(r" (?=-[A-Z])")
 
 # (tone, icon) of each member; tones are classes of components.css.
 VERDICT_LOOK = {
@@ -140,6 +146,13 @@ def wait_words(waits_for: str) -> str:
 @register.filter
 def list_words(listed: str) -> str:
     return words.said(words.LISTS, listed)
+
+
+@register.filter
+def command_parts(text: str) -> SafeString:
+    """A command, each parameter with its value in one piece: a line else breaks after the hyphen of "-Confirm"."""
+    parts = PARAMETER.split(str(text))
+    return format_html_join(" ", '<span class="command-part">{}</span>', ((part,) for part in parts))
 
 
 @register.filter

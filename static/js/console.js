@@ -39,6 +39,10 @@
     count();
   }
 
+  // A form that came back with errors: on with the first field that has one.
+  const wrong = document.querySelector('main [aria-invalid="true"]');
+  if (wrong) (wrong.matches("fieldset") ? wrong.querySelector("input") : wrong).focus();
+
   // Tabs that do not all fit: the present one is seen.
   for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
     const bar = tab.closest(".tabs");

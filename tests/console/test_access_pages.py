@@ -323,7 +323,7 @@ class TestCommands:
         CommandFactory(mailbox=mailbox, state="planned", text="Set-CASMailbox -Identity 'c'")
 
         def shown(**query: str) -> list[str]:
-            return re.findall(r"Set-CASMailbox -Identity &#x27;(.)&#x27;", get(scene, "commands", **query))
+            return re.findall(r"-Identity &#x27;(.)&#x27;", get(scene, "commands", **query))
 
         assert shown() == ["c", "b", "a"]
         assert shown(state="failed") == ["a"]

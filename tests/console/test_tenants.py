@@ -34,7 +34,7 @@ class TestHome:
         DeviceFactory(organization=organization, access_state="Quarantined", gone_at=timezone.now())
         DeviceFactory(organization=ConnectorFactory(status="disconnected").organization)
         assert tiles(scene.client("reader")) == {
-            "need attention": "1",
+            "connectors need attention": "1",
             "connectors connected and up to date": "1 / 2",
             "syncs under way": "1",
             "devices in Exchange": "4",
