@@ -64,7 +64,7 @@ def connectors(request: HttpRequest) -> HttpResponse:
 
 
 def _filtered(found: QuerySet[Connector], request: HttpRequest) -> QuerySet[Connector]:
-    if text := request.GET.get("q", "").strip():
+    if text := request.GET.get("q", "").replace("\0", "").strip()[:200]:
         # A subquery and not a join: a connector whose two servers match is still one row.
         by_server = Connector.objects.filter(servers__fqdn__icontains=text).values("pk")
         found = found.filter(
@@ -129,7 +129,7 @@ def _context(request: HttpRequest, found: Connector) -> dict[str, Any]:
     organization = found.organization
     runs = list(runs_for(request.user).filter(connector=found)[:RUNS_SHOWN])
     run = runs[0] if runs else None
-    settled = next((r for r in runs if not r.is_active and r.status != SyncRun.Status.CANCELED), None)
+    settled = next((r for r in runs if _says_how_it_stands(r)), None)
     failed = settled if settled is not None and settled.status in FAILED else None
     states = (
         devices_for(request.user)
@@ -159,6 +159,14 @@ def _context(request: HttpRequest, found: Connector) -> dict[str, Any]:
     }
 
 
+def _says_how_it_stands(run: SyncRun) -> bool:
+    """Whether a run's ending is what the page begins with, if it failed. Device statistics that were read say nothing
+    of the syncs before; that they could not be read is to be seen."""
+    if run.kind == SyncRun.Kind.STATISTICS:
+        return run.status in FAILED
+    return not run.is_active and run.status != SyncRun.Status.CANCELED
+
+
 def _access(request: HttpRequest, organization: ExchangeOrganization) -> dict[str, Any]:
     """Verdicts by state, with their words, and what is under way or went wrong."""
     counts = access_counts(request.user, organization)
@@ -178,7 +186,7 @@ def _access(request: HttpRequest, organization: ExchangeOrganization) -> dict[st
 
 def _failures(request: HttpRequest, found: Connector) -> int:
     """How many runs failed since the last success."""
-    runs = runs_for(request.user).filter(connector=found, status__in=FAILED)
+    runs = runs_for(request.user).filter(connector=found, status__in=FAILED).exclude(kind=SyncRun.Kind.STATISTICS)
     if found.last_successful_sync_at:
         runs = runs.filter(finished_at__gt=found.last_successful_sync_at)
     return runs.count()
@@ -186,13 +194,13 @@ def _failures(request: HttpRequest, found: Connector) -> int:
 
 @require_POST
 def sync(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
-    """The two buttons: kind=deltaSync or kind=fullSync."""
+    """The buttons: kind=deltaSync, fullSync (dry=1: a dry run) or statistics."""
     found = _connector(request, public_id)
     require(request.user, Action.SYNC, found.organization.tenant)
     kind = request.POST.get("kind", "")
-    if kind not in SyncRun.Kind.values:
-        return HttpResponseBadRequest()
     is_dry = request.POST.get("dry") == "1"
+    if kind not in SyncRun.Kind.values or (is_dry and kind == SyncRun.Kind.STATISTICS):
+        return HttpResponseBadRequest()
     asked = sync_request(
         connector=found,
         kind=kind,
@@ -205,6 +213,12 @@ def sync(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 
 def _said(asked: SyncRequest, kind: str) -> str:
+    if kind == SyncRun.Kind.STATISTICS:
+        return _said_statistics(asked)
+    if asked.outcome == "queued_after" and asked.run.kind == SyncRun.Kind.STATISTICS:
+        return _(
+            "Device statistics are being read, and make way: the sync starts in a moment, and the rest is read after."
+        )
     if asked.outcome == "joined":
         return _("A sync is under way already and does what you asked for; no second one was started.")
     if asked.outcome == "queued_after":
@@ -214,6 +228,14 @@ def _said(asked: SyncRequest, kind: str) -> str:
     if kind == SyncRun.Kind.FULL:
         return _("Full sync requested.")
     return _("Quick sync requested.")
+
+
+def _said_statistics(asked: SyncRequest) -> str:
+    if asked.outcome == "joined":
+        return _("Device statistics are being read already; no second reading was started.")
+    if asked.outcome == "queued_after":
+        return _("A sync is under way; device statistics are read as soon as it has ended.")
+    return _("Device statistics requested: each mailbox is asked when its phones last synchronized.")
 
 
 def _said_dry(asked: SyncRequest) -> str:

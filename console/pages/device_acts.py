@@ -211,8 +211,9 @@ def _link_do(request: HttpRequest, found: MobileDevice) -> HttpResponse:
 def choice_clear(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """Take back what was chosen about an entry of somebody else. listed: which list."""
     found = _device(request, public_id, Action.ACCESS)
+    listed = request.POST.get("listed", "").replace("\0", "")
     chosen = EntryChoice.objects.filter(
-        mailbox=found.owner_id, device_id_key=found.device_id_key, listed=request.POST.get("listed", "")
+        mailbox=found.owner_id, device_id_key=found.device_id_key, listed=listed
     ).first()
     if chosen is None:
         messages.info(request, _("There is no such choice any more."))

@@ -28,7 +28,7 @@ class Row:
 
 @require_safe
 def tenants(request: HttpRequest) -> HttpResponse:
-    text = request.GET.get("q", "").strip()
+    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
     page = Paginator(tenants_for(request.user).filter(name__icontains=text), PAGE_SIZE).get_page(
         request.GET.get("page")
     )

@@ -144,7 +144,7 @@ def _addresses_check(addresses: Collection[str]) -> None:
 def _request(
     device: MobileDevice, mailbox: Mailbox, connector: Connector, deed: DeviceDeed, key: str, actor: Actor
 ) -> Command:
-    if not key.strip() or len(key) > 80:
+    if not key.strip() or len(key) > 80 or not key.isprintable():
         raise ValidationError(_("The form has expired. Open it again."), code="key_used")
     known = _known(key, device, deed)
     if known is not None:

@@ -284,7 +284,7 @@ def _known(key: str, kind: str, organization: ExchangeOrganization) -> Command |
 
 
 def _key_check(key: str) -> None:
-    if not key.strip() or len(key) > 80:
+    if not key.strip() or len(key) > 80 or not key.isprintable():
         raise ValidationError(_("The form has expired. Open it again."), code="key_used")
 
 
