@@ -20,7 +20,7 @@ from sync.deciding.crowd import Crowd, denied_in
 from sync.deciding.facts import Key, Partnership
 from sync.deciding.guard import Limits
 from sync.deciding.plan import Plan
-from sync.deciding.verdicts import Verdict
+from sync.deciding.verdicts import Row, Verdict
 from sync.enforcing.loading import Loaded
 from sync.enforcing.world_rows import IN
 from sync.models import Approval, Command, DeviceAccess, HeldDenial, SyncRun
@@ -82,7 +82,8 @@ class Judging:
     may newly be kept out (codes). hold_also: keys of devices that are held already.
 
     Where only some mailboxes are looked at, a denial that waits for approval goes on waiting. A whole organization is
-    judged anew: what waits there is counted among what it would deny, and goes if it is few by now.
+    judged anew: what waits there is counted among what it would deny, and goes if it is few by now. A phone that an
+    administrator blocks waits for nothing, and is not counted.
     """
 
     def __init__(
@@ -110,8 +111,14 @@ class Judging:
         def of(devices: Iterable[int]) -> set[Partnership]:
             return {partnerships[key] for key in devices if key in partnerships}
 
+        # An administrator has decided about this very phone: that waits for no reading and for no second word.
+        by_admin = of(key for key in concerned if verdicts[key].row is Row.OVERRIDE_BLOCK)
         self._crowd.add(
-            loaded.world, verdicts, plan, approved=of(approved), barred=losing if self._withheld else of(barred)
+            loaded.world,
+            verdicts,
+            plan,
+            approved=of(approved) | by_admin,
+            barred=(losing if self._withheld else of(barred)) - by_admin,
         )
         # Of thousands there are few different ones.
         self._words.update((key, self._shown.setdefault(word, word)) for key, word in concerned.items())
