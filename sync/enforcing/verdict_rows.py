@@ -78,8 +78,9 @@ def _changes(loaded: Loaded, verdicts: Mapping[Key, Verdict]) -> Iterator[_Chang
 
 
 def _word(values: Values) -> Values:
-    """What an approval holds for: access, reason and rule."""
-    return (values[0], *values[2:4])
+    """What an approval holds for: access, reason and rule; and the state they come to, since a phone that Exchange
+    lets in by its default level, and then again does not, is each time left alone for the same reason."""
+    return values[_WORD]
 
 
 def _held(loaded: Loaded) -> dict[int, tuple[Values, datetime.datetime]]:
