@@ -80,12 +80,13 @@ def settings_after(settings: ExchangeSettings, command: SettingsCommand) -> Exch
 
 
 def counted(world: World) -> list[EasDevice]:
-    """The phones that lists, rules and default decide about."""
+    """The phones that lists, rules and default decide about; also one whose mailbox is not known, as if no entry named
+    it: a default level keeps it out like others."""
     mailboxes = world.mailboxes
     return [
         device
         for device in world.devices
-        if (mailbox := mailboxes.get(device.mailbox)) is not None and mailbox.activesync_enabled
+        if (mailbox := mailboxes.get(device.mailbox)) is None or mailbox.activesync_enabled
     ]
 
 
