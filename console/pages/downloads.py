@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
-# A spreadsheet takes what begins so for a formula, and would run what a phone calls itself.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# A spreadsheet takes what begins so for a formula, and would run what a phone calls itself. In East Asian settings the
+# wide signs are the same.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class _Line:
@@ -27,7 +28,8 @@ def csv_download(name: str, heads: Sequence[object], rows: Iterable[Sequence[obj
 
 
 def _lines(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    writer = csv.writer(_Line())
+    # All in quotes: where a spreadsheet parts cells at another sign, "a;=b" would be two.
+    writer = csv.writer(_Line(), quoting=csv.QUOTE_ALL)
     yield "\ufeff"
     yield writer.writerow([str(head) for head in heads])
     for row in rows:
