@@ -1,7 +1,8 @@
 """Plan: the fewest commands that bring Exchange from what it has to what the verdicts want.
 
 Refuses to write a whole list, and to touch an entry that is not ours unless a verdict says that a person chose so. The
-world must hold all phones of its mailboxes: an entry of ours whose phone is not among them is withdrawn.
+world must hold all phones of its mailboxes: an entry of ours whose phone is not among them is withdrawn, but for those
+that went too many at once.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _entry_changes(world: World, verdicts: Mapping[Key, Verdict]) -> tuple[Entry
         found += [change] if change else []
     overrides = overrides_in_force(world)
     for partnership, at in named.items():
-        if partnership not in devices:
+        if partnership not in devices and partnership not in world.absent:
             # An administrator's word outlives the partnership: a phone that was blocked must not come back through it.
             override = overrides.get(partnership)
             kept = None if override is None else _ALLOWED if override.level is Level.ALLOW else _BLOCKED

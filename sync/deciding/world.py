@@ -15,6 +15,7 @@ from sync.deciding.facts import (
     Mailbox,
     OrganizationPolicy,
     Override,
+    Partnership,
     TenantPolicy,
 )
 from sync.deciding.matches import Match
@@ -27,6 +28,8 @@ class World:
 
     now: aware UTC. matches: match()'s answer, by the phones' keys. mailboxes: by their keys; a phone whose mailbox is
     not among them is decided, but nothing is written for it. exchange: as read.
+
+    absent: partnerships that went lately, too many at once to be believed: their entries stay.
     """
 
     now: datetime.datetime
@@ -39,6 +42,7 @@ class World:
     ledger: Ledger = field(default_factory=Ledger)
     overrides: Iterable[Override] = ()
     choices: Iterable[EntryChoice] = ()
+    absent: frozenset[Partnership] = frozenset()
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

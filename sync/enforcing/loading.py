@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from connectors.models import DeviceSource, ExchangeOrganization
 from sync.blocks import blocks
 from sync.deciding import facts
+from sync.deciding.facts import Partnership, id_key
 from sync.deciding.match import match
 from sync.deciding.world import World
 from sync.enforcing.world_rows import Reader
@@ -33,6 +34,8 @@ from sync.policies.policy_rows import organization_policy, tenant_policy
 NO_SOURCE, RECORDS_NEVER_READ, PEOPLE_NEVER_READ, GROUP_NEVER_READ = (
     "noSource", "recordsNeverRead", "peopleNeverRead", "groupNeverRead",
 )  # fmt: skip
+# So long the entries of phones are kept that went too many at once: long enough that somebody sees that they are gone.
+ABSENT = datetime.timedelta(days=7)
 # Mailboxes of one block: enough that few statements read many, and little enough to be held at once.
 BLOCK = 2000
 
@@ -96,6 +99,7 @@ class Whole:
         self.devices = MobileDevice.objects.filter(organization_id=organization_id, gone_at=None)
         self.total = self.devices.count()
         self.doubts = doubts_of(self.organization.tenant_id, self.tenant)
+        self.absent = self._absent()
 
     def parts(self, mailboxes: Collection[int] | None = None, size: int | None = None) -> Iterator[Loaded]:
         """A block of mailboxes after another, each read when it is asked for; mailboxes: of these alone.
@@ -115,6 +119,23 @@ class Whole:
 
     def _strays(self) -> list[int]:
         return list(self.devices.filter(owner=None).order_by("pk").values_list("pk", flat=True))
+
+    def _absent(self) -> frozenset[Partnership]:
+        """Phones that went lately and are let in by an entry of ours, where they are more than the guard lets be denied
+        at once: what left them out may be the listing, and no guard counts phones that are not there."""
+        tenant = self.tenant
+        gone = MobileDevice.objects.filter(
+            organization=self.organization, gone_at__gte=self.now - ABSENT, owner__isnull=False
+        )
+        if gone.count() <= tenant.guard_devices:
+            return frozenset()
+        entries = LedgerEntry.objects.filter(mailbox__organization=self.organization, listed="allowed")
+        ours = {(mailbox, id_key(text)) for mailbox, text in entries.values_list("mailbox_id", "device_id")}
+        absent = {(owner, id_key(text)) for owner, text in gone.values_list("owner_id", "device_id")} & ours
+        is_over = len(absent) > tenant.guard_devices
+        if is_over and 100 * len(absent) > tenant.guard_percent * (self.total + len(absent)):
+            return frozenset(absent)
+        return frozenset()
 
     def part(self, mailboxes: Collection[int], strays: Collection[int] = ()) -> Loaded:
         reader = Reader(self.organization, self.tenant, mailboxes, strays)
@@ -136,6 +157,7 @@ class Whole:
             ),
             overrides=reader.overrides(),
             choices=reader.choices(),
+            absent=self.absent,
         )
         return Loaded(self.organization, self.tenant, self.policy, world, frozenset(mailboxes), self.total, self.doubts)
 

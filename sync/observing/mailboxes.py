@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from connectors.exchange.client import ExchangeClient
@@ -33,7 +34,8 @@ MAILBOXES_HELD = "mailbox_sweep_held"
 # Distinguished names in one filter: each is long, and how long a filter may be is not documented.
 NAMES_A_FILTER = 10
 FEW = 16
-_RDN = re.compile(r"(?<!\\),")
+# Two names and the rest. A backslash before a comma is itself escaped where another stands before it.
+_BELOW = re.compile(r"(?:\\.|[^\\,])*,(?:\\.|[^\\,])*,(.*)", re.DOTALL)
 _DOMAIN = re.compile(r"(?:^|(?<!\\),)DC=([^,]+)", re.IGNORECASE)
 _COLUMNS = (
     "identity", "distinguished_name", "dn_key", "display_name", "primary_smtp", "addresses", "sam", "domain",
@@ -43,8 +45,8 @@ _COLUMNS = (
 
 def mailbox_dn(device_dn: str) -> str:
     """The mailbox's distinguished name out of a device's, which stands two levels below it; "" when it is none."""
-    parts = _RDN.split(device_dn, maxsplit=2)
-    return parts[2].strip() if len(parts) == 3 else ""
+    found = _BELOW.fullmatch(device_dn)
+    return found[1].strip() if found else ""
 
 
 def dn_key(name: str) -> str:
@@ -102,7 +104,8 @@ def _stop_if_asked(lease: Lease | None) -> None:
 def _ownerless(organization_id: int) -> list[str]:
     """Distinguished names of the mailboxes of present devices that have no row yet: Exchange does not count every
     kind of client as a partnership."""
-    rows = MobileDevice.objects.filter(organization_id=organization_id, gone_at=None, owner=None)
+    lost = Q(owner=None) | Q(owner__gone_at__isnull=False)
+    rows = MobileDevice.objects.filter(lost, organization_id=organization_id, gone_at=None)
     names = {
         dn_key(name): name for text in rows.values_list("distinguished_name", flat=True) if (name := mailbox_dn(text))
     }
@@ -325,7 +328,11 @@ def _accounts_store(organization_id: int, users: Iterable[UserRecord]) -> None:
 
 
 def devices_join(organization_id: int, devices: Collection[int] | None = None) -> int:
-    """Set each present device's owner by distinguished name; None: of all. Returns how many changed."""
+    """Set each present device's owner by distinguished name; None: of all. Returns how many changed.
+
+    A name that no mailbox has takes nobody's phone away: devices and mailboxes are not read at the same moment, and in
+    between a person may be moved, or a unit renamed. The phone keeps its mailbox for as long as that is there.
+    """
     mailboxes = Mailbox.objects.filter(organization_id=organization_id, gone_at=None).exclude(dn_key="")
     changed: list[tuple[int | None, int]] = []
     rows = MobileDevice.objects.filter(organization_id=organization_id, gone_at=None)
@@ -335,8 +342,10 @@ def devices_join(organization_id: int, devices: Collection[int] | None = None) -
         for page in blocks(listed, 500):
             keys = {pk: dn_key(mailbox_dn(name)) for pk, _owner, name in page}
             known = dict(mailboxes.filter(dn_key__in=set(keys.values())).values_list("dn_key", "pk"))
+            unnamed = {owner for pk, owner, _name in page if keys[pk] not in known and owner is not None}
+            kept = set(mailboxes.filter(pk__in=unnamed).values_list("pk", flat=True)) if unnamed else set()
             for pk, owner, _name in page:
-                found = known.get(keys[pk])
+                found = known.get(keys[pk], owner if owner in kept else None)
                 if found != owner:
                     changed.append((found, pk))
     quote = connection.ops.quote_name

@@ -43,6 +43,8 @@ def held() -> set[str]:
     [
         ("CN=iPhone§X,CN=ExchangeActiveSyncDevices,CN=Ada,DC=contoso,DC=com", "CN=Ada,DC=contoso,DC=com"),
         (r"CN=a\,b,CN=ExchangeActiveSyncDevices,CN=Lang\, Ada,DC=x", r"CN=Lang\, Ada,DC=x"),
+        # A phone names itself: one that ends in a backslash must not hide whose it is.
+        (r"CN=x\\,CN=ExchangeActiveSyncDevices,CN=Ada,DC=x", "CN=Ada,DC=x"),
         ("CN=one,CN=two", ""),
         ("", ""),
     ],

@@ -1,0 +1,197 @@
+"""What must never happen: people who lose mail by a mistake that nobody looked at, and phones that stay in although an
+administrator said out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from connectors.actors import Actor
+from connectors.models import Connector, DeviceSource
+from sync.enforcing.approvals import approval_approve
+from sync.models import Approval, ManagedDevice, MobileDevice, SyncRun
+from sync.policies.overrides import override_set
+from sync.records.sources import RefreshReport
+from tests.sync.access import enrolled, govern, organize, record
+from tests.sync.exchange import FakeExchange, device, mailbox
+
+Sync = Callable[..., SyncRun]
+QUICK, FULL, APPLY = SyncRun.Kind.QUICK, SyncRun.Kind.FULL, SyncRun.Kind.APPLY
+ADA = Actor(name="Ada")
+NUMBER = 40
+
+
+@pytest.fixture(autouse=True)
+def _world(exchange: FakeExchange) -> None:
+    """Forty phones with their mailboxes, in pages that hold all."""
+    exchange.put(*(device(number) for number in range(NUMBER)))
+    exchange.put_people(*range(NUMBER))
+    exchange.page_size = 100
+
+
+def default(exchange: FakeExchange, level: str) -> None:
+    exchange.settings = exchange.settings.__class__(level, "", ())
+
+
+def block(number: int) -> None:
+    phone = MobileDevice.objects.get(device_id=device(number).device_id)
+    override_set(devices=[phone], level="block", reason="Stolen", expires_at=None, actor=ADA)
+
+
+def let_in(exchange: FakeExchange) -> int:
+    return sum(1 for box in exchange.mailboxes.values() if box.allowed_device_ids)
+
+
+def kept_out(exchange: FakeExchange) -> int:
+    return sum(1 for box in exchange.mailboxes.values() if box.blocked_device_ids)
+
+
+class TestAnAdministratorsBlock:
+    """A stolen phone: nothing may keep the word of a person from being carried out."""
+
+    def test_counts_although_no_records_were_ever_read(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        DeviceSource.objects.update(last_pushed_at=None)
+        sync()
+        block(3)
+
+        sync(APPLY)
+
+        assert exchange.box(3).blocked_device_ids == ("ID0003",)
+        assert kept_out(exchange) == 1
+
+    def test_counts_while_records_cannot_be_read(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        sync()
+        block(3)
+        ManagedDevice.objects.filter(source_id="record-4").update(compliance="noncompliant")
+
+        sync(records=RefreshReport("graph", error_code="graph_unavailable", is_complete=False))
+
+        assert exchange.box(3).blocked_device_ids == ("ID0003",)
+        assert kept_out(exchange) == 1
+
+    def test_counts_while_the_phone_waits_for_approval_and_others_do(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        sync()
+        assert Approval.objects.get().denials.count() == NUMBER
+        block(3)
+
+        sync(QUICK, records=RefreshReport("graph", mailboxes=frozenset([owner(3)])))
+
+        assert exchange.box(3).blocked_device_ids == ("ID0003",)
+        assert kept_out(exchange) == 1
+        assert Approval.objects.get().denials.count() == NUMBER - 1
+
+
+def owner(number: int) -> int:
+    return MobileDevice.objects.values_list("owner_id", flat=True).get(device_id=device(number).device_id) or 0
+
+
+class TestApproval:
+    def test_of_a_stricter_default_is_over_when_that_was_taken_back(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        """The same flip, months later, is another question."""
+        default(exchange, "Allow")
+        govern(connector, enabled=False)
+        sync()
+        organize(connector, default_level="block")
+        sync(APPLY)
+        approval_approve(approval=Approval.objects.get(), actor=ADA)
+        sync(APPLY)
+        assert exchange.settings.default_access_level == "Block"
+        organize(connector, default_level="allow")
+        sync(APPLY)
+        assert exchange.settings.default_access_level == "Allow"
+
+        organize(connector, default_level="block")
+        sync(APPLY)
+
+        assert exchange.settings.default_access_level == "Allow"
+        assert Approval.objects.get(state=Approval.State.WAITING).denials.count() == NUMBER
+
+
+class TestGuardCounts:
+    def test_phones_whose_mailbox_is_not_known(self, connector: Connector, exchange: FakeExchange, sync: Sync) -> None:
+        """A default level denies them as well as others."""
+        default(exchange, "Allow")
+        for number in range(1, NUMBER):
+            exchange.mailboxes.pop(mailbox(number).guid)
+        govern(connector, enabled=False)
+        organize(connector, default_level="block")
+
+        run = sync()
+
+        assert exchange.settings.default_access_level == "Allow"
+        assert run.held >= NUMBER - 1
+
+
+class TestAbsence:
+    """An entry lets somebody in: it must not go because a listing did not show the phone."""
+
+    @pytest.fixture(autouse=True)
+    def _compliant(self, connector: Connector, exchange: FakeExchange, sync: Sync) -> None:
+        default(exchange, "Quarantine")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        sync()
+        assert let_in(exchange) == NUMBER
+
+    def test_of_many_phones_at_once_withdraws_nothing(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        """Less than half of them, so that the sweep believes it."""
+        exchange.take(*range(15))
+
+        run = sync()
+
+        assert run.gone == 15
+        assert let_in(exchange) == NUMBER
+
+    def test_of_one_phone_withdraws_its_entry(self, connector: Connector, exchange: FakeExchange, sync: Sync) -> None:
+        exchange.take(0)
+
+        sync()
+
+        assert let_in(exchange) == NUMBER - 1
+
+    def test_a_person_who_was_moved_keeps_all_phones(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        """Into another organizational unit: a quick sync sees one of the two phones under its new name."""
+        second = device(
+            50,
+            distinguished_name=f"CN=Pad§50,CN=ExchangeActiveSyncDevices,{mailbox(0).distinguished_name}",
+            mailbox=mailbox(0).identity,
+        )
+        exchange.put(second)
+        record(connector, 50, user_source_id="user-0")
+        sync()
+        assert set(exchange.box(0).allowed_device_ids) == {"ID0000", "ID0050"}
+        moved = "CN=Person 0,OU=Sales,DC=contoso,DC=com"
+        exchange.change_box(0, distinguished_name=moved)
+        under = f"CN=ExchangeActiveSyncDevices,{moved}"
+        exchange.put(
+            device(0, distinguished_name=f"CN=Phone§0,{under}", access_state="Quarantined"),
+            device(
+                50,
+                distinguished_name=f"CN=Pad§50,{under}",
+                mailbox=mailbox(0).identity,
+            ),
+        )
+
+        sync(QUICK)
+
+        assert set(exchange.box(0).allowed_device_ids) == {"ID0000", "ID0050"}
