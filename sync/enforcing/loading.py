@@ -186,12 +186,14 @@ def is_enforcing(organization: ExchangeOrganization) -> bool:
 def doubts_of(tenant_id: int, policy: TenantPolicyValues) -> tuple[str, ...]:
     """What has never been read although the policy rests on it."""
     source = DeviceSource.objects.filter(tenant_id=tenant_id).first()
-    kind = source.kind if source else DeviceSource.Kind.NONE
     found = []
-    if source is None or kind == DeviceSource.Kind.NONE:
+    if source is None:
         if not ManagedDevice.objects.filter(tenant_id=tenant_id).exists():
             found.append(NO_SOURCE)
-    elif kind == DeviceSource.Kind.PUSHED:
+    elif source.kind == DeviceSource.Kind.NONE:
+        # One that was given up tells of nobody any more, whatever is left of it.
+        found.append(NO_SOURCE)
+    elif source.kind == DeviceSource.Kind.PUSHED:
         if source.last_pushed_at is None:
             found.append(RECORDS_NEVER_READ)
     else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.utils import timezone
 
 from connectors.actors import Actor
 from connectors.models import Connector, DeviceSource
@@ -15,6 +16,7 @@ from sync.policies.overrides import override_set
 from sync.records.sources import RefreshReport
 from tests.sync.access import enrolled, govern, organize, record
 from tests.sync.exchange import FakeExchange, device, mailbox
+from tests.sync.worlds import event
 
 Sync = Callable[..., SyncRun]
 QUICK, FULL, APPLY = SyncRun.Kind.QUICK, SyncRun.Kind.FULL, SyncRun.Kind.APPLY
@@ -195,3 +197,18 @@ class TestAbsence:
         sync(QUICK)
 
         assert set(exchange.box(0).allowed_device_ids) == {"ID0000", "ID0050"}
+
+
+class TestSource:
+    def test_none_any_more_denies_nobody(self, connector: Connector, exchange: FakeExchange, sync: Sync) -> None:
+        default(exchange, "Quarantine")
+        govern(connector)
+        enrolled(connector, *range(5))
+        sync()
+        DeviceSource.objects.update(kind=DeviceSource.Kind.NONE)
+        ManagedDevice.objects.update(presence="gone", gone_at=timezone.now())
+
+        run = sync(records=RefreshReport("none"))
+
+        assert let_in(exchange) == 5
+        assert event(run, "withheld").params["reason"] == "noSource"
