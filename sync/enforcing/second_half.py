@@ -16,16 +16,18 @@ from typing import Any
 from django.db.models import Q
 
 from connectors import gateway
+from connectors.actors import SCHEDULE
 from connectors.exchange.client import ExchangeClient
 from connectors.models import Connector, ExchangeOrganization
 from sync.enforcing.enforce import Enforcement, enforce
 from sync.enforcing.loading import is_enforcing, is_governed
 from sync.events import WARNING
 from sync.lease import Lease
-from sync.models import Command, Mailbox, MobileDevice, SyncRun
+from sync.models import Command, Mailbox, MobileDevice, RunEvent, SyncRun
 from sync.observing.mailboxes import mailboxes_observe_all, mailboxes_observe_some
 from sync.observing.observe import phase_begin
 from sync.records.sources import RefreshReport, records_refresh
+from sync.services import sync_request
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,11 @@ class SecondHalf:
         if not is_governed(organization):
             return
         distrust, concerned = self._records(organization)
+        if not distrust and self._is_owed():
+            # Asked for and not done here: it enforces settings too, and its story says what it was.
+            sync_request(
+                connector=self.connector, kind=SyncRun.Kind.APPLY, trigger=SyncRun.Trigger.SCHEDULE, actor=SCHEDULE
+            )
         scope = self._mailboxes(organization, concerned)
         if scope is not None and not scope:
             return
@@ -75,6 +82,23 @@ class SecondHalf:
     def is_dry(self) -> bool:
         """By the run, or by the connector as it is set now."""
         return self.run.is_dry_run or Connector.objects.filter(pk=self.connector.pk, is_observe_only=True).exists()
+
+    # --- what earlier runs left ---
+
+    def _is_owed(self) -> bool:
+        """Whether a quick sync finds records readable that were not, or finds that a run which was to decide everybody
+        never came to it although it had read the records: then somebody has been left as he was whom nothing that
+        changes now concerns."""
+        if self.run.kind != SyncRun.Kind.QUICK or self.is_dry:
+            return False
+        runs = SyncRun.objects.filter(connector=self.connector, is_dry_run=False).exclude(pk=self.run.pk)
+        whole = runs.filter(kind__in=(SyncRun.Kind.FULL, SyncRun.Kind.APPLY))
+        last = whole.filter(status=SyncRun.Status.SUCCEEDED).order_by("-pk").values_list("pk", flat=True).first()
+        since = runs.filter(pk__gte=last or 0)
+        doubted = RunEvent.objects.filter(run__in=since, code__in=("records_failed", "records_incomplete"))
+        broken = whole.filter(pk__gt=last or 0).exclude(status__in=(*SyncRun.ACTIVE, SyncRun.Status.SUCCEEDED))
+        began = RunEvent.objects.filter(run__in=broken, code="phase", params__phase=SyncRun.Phase.RECORDS)
+        return doubted.exists() or began.exists()
 
     # --- records ---
 

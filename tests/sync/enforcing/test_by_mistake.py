@@ -212,3 +212,45 @@ class TestSource:
 
         assert let_in(exchange) == 5
         assert event(run, "withheld").params["reason"] == "noSource"
+
+
+class TestAfterDoubt:
+    """What a run withheld or never came to is made up for by the next quick sync that may."""
+
+    def test_what_was_withheld_while_records_could_not_be_read(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        sync()
+        exchange.put(device(60, first_sync_time=timezone.now()))
+        exchange.put_people(60)
+        sync(QUICK, records=RefreshReport("graph", error_code="graph_unavailable", is_complete=False))
+        assert exchange.box(60).blocked_device_ids == ()
+
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == APPLY
+        sync(APPLY)
+
+        assert exchange.box(60).blocked_device_ids == ("ID0060",)
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == QUICK
+
+    def test_records_that_a_run_read_which_then_failed(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        sync()
+        ManagedDevice.objects.filter(source_id="record-4").update(compliance="noncompliant")
+        exchange.at("mailboxes", ValueError("a fault"))
+        failed = sync(records=RefreshReport("graph", mailboxes=frozenset([owner(4)]), changed=1))
+        assert failed.status == SyncRun.Status.FAILED
+
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == APPLY
+        sync(APPLY)
+
+        assert exchange.box(4).blocked_device_ids == ("ID0004",)
