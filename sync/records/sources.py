@@ -47,6 +47,8 @@ USERS_AGE = datetime.timedelta(minutes=30)
 # Single questions of one reading ("is it really gone?", "is she licensed?"). The rest waits for the next.
 CONFIRM_LIMIT = 200
 LICENCE_LIMIT = 200
+# Records of which two listings agree that they are gone: so many are asked for by themselves all the same.
+SAMPLE = 20
 BECAUSE = "recordChanged"
 
 Open: TypeAlias = Callable[[Tenant, Callable[[], bool]], AbstractContextManager[GraphSource]]
@@ -119,7 +121,9 @@ def records_refresh(
             reading.failed(error)
         except SourceLeaseLostError:
             logger.warning("reading of tenant %s was taken over", tenant.public_id)
-            return replace(reading.report, is_complete=False, is_reused=True)
+            # By one that may not have come to its end yet, or came to a bad one.
+            source.refresh_from_db()
+            return replace(reading.report, is_complete=False, is_reused=_is_fresh(source, since))
     report = reading.report
     if report.error_code:
         source_failed(source_id=source.pk, error_code=report.error_code, params=report.error_params)
@@ -323,6 +327,9 @@ class _Reading:
             members = replace(members, user_ids=members.user_ids | people_store.members_of(self.tenant_id, group_id))
         elif not members.is_complete:
             return "graph_bad_answer"
+        elif not members.user_ids and members.expected is None and people_store.members_of(self.tenant_id, group_id):
+            # Nobody, and no count that says so too.
+            return "graph_bad_answer"
         with self.lease.guard():
             touched = Touched()
             moved = people_store.members_store(
@@ -352,7 +359,7 @@ class _Reading:
                 listing.outcome.expected,
             )
             return
-        unconfirmed = self._devices_missing()
+        unconfirmed = self._devices_missing(graph)
         with self.lease.guard() as source:
             # When it began: what changed while it went on may not be in it.
             source.devices_read_at = self._began
@@ -379,7 +386,7 @@ class _Reading:
             self._ask(touched)
         self._add(created=len(stored.created), changed=len(stored.changed), unchanged=stored.unchanged)
 
-    def _devices_missing(self) -> list[tuple[int, str]]:
+    def _devices_missing(self, graph: GraphSource) -> list[tuple[int, str]]:
         """After a complete listing: end what was missing before it too, mark what is missing now, and return what is
         to be asked about one by one."""
         known = ManagedDevice.objects.filter(tenant_id=self.tenant_id, source=ManagedDevice.Source.GRAPH).exclude(
@@ -391,8 +398,9 @@ class _Reading:
             unseen.filter(presence=Presence.MISSING, missing_since__lt=self._began).values_list("pk", flat=True)
         )
         once = list(unseen.filter(presence=Presence.PRESENT).order_by("pk").values_list("pk", "source_id"))
+        twice, is_contradicted = self._twice_confirmed(graph, twice)
         self._devices_end(twice)
-        is_doubted = is_doubtful(missing=len(once), known=total)
+        is_doubted = is_contradicted or is_doubtful(missing=len(once), known=total)
         with self.lease.guard():
             unseen.filter(presence=Presence.PRESENT).update(presence=Presence.MISSING, missing_since=timezone.now())
         self._add(missing=len(once), is_doubted=is_doubted)
@@ -400,6 +408,25 @@ class _Reading:
         pushed = ManagedDevice.objects.filter(tenant_id=self.tenant_id, source=ManagedDevice.Source.PUSHED)
         self._devices_end(list(pushed.exclude(presence=Presence.GONE).values_list("pk", flat=True)))
         return [] if is_doubted else once
+
+    def _twice_confirmed(self, graph: GraphSource, pks: list[int]) -> tuple[list[int], bool]:
+        """Of those that two listings did not hold: who is gone, and whether the listings are wrong. Some are asked for
+        by themselves: while one of them is there, a listing proves nothing about the others."""
+        asked = dict(ManagedDevice.objects.filter(pk__in=sorted(pks)[:SAMPLE]).values_list("pk", "source_id"))
+        absent: list[int] = []
+        for pk, source_id in asked.items():
+            try:
+                record = graph.managed_device(source_id)
+            except StopGraphError:
+                raise
+            except GraphError:
+                return pks, False  # nobody can be asked: the second listing tells
+            if record is None:
+                absent.append(pk)
+            else:
+                self._devices_store([record])
+        is_contradicted = len(absent) < len(asked)
+        return (absent if is_contradicted else pks), is_contradicted
 
     def _devices_end(self, pks: list[int]) -> None:
         if not pks:

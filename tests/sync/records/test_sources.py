@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from connectors.exchange.errors import CanceledError
 from connectors.graph.errors import NotPermittedGraphError, StopGraphError, ThrottledGraphError, TransientGraphError
-from connectors.graph.records import UserChange, UserChangePage
+from connectors.graph.records import GroupMembers, UserChange, UserChangePage
 from connectors.models import DeviceSource
 from sync import tasks
 from sync.models import (
@@ -195,6 +195,22 @@ class TestAbsence:
         second = refresh()
         assert (second.is_doubted, second.gone) == (False, 19)
 
+    def test_two_listings_are_not_believed_while_one_of_their_missing_is_there(
+        self, refresh: Refresh, graph: FakeGraph
+    ) -> None:
+        for number in range(60):
+            graph.devices[f"d{number}"] = record(number)
+        refresh()
+        del graph.devices["d5"]
+        graph.hidden = {f"d{number}" for number in range(1, 60)}
+        assert refresh().is_doubted
+
+        second = refresh()
+
+        assert (second.is_doubted, second.gone) == (True, 1)
+        assert presences()["d5"] == Presence.GONE
+        assert list(presences().values()).count(Presence.GONE) == 1
+
     def test_doubt_ends_when_they_are_back(self, refresh: Refresh, graph: FakeGraph) -> None:
         for number in range(20):
             graph.devices[f"d{number}"] = record(number)
@@ -349,6 +365,22 @@ class TestGroups:
         assert DirectoryGroup.objects.get(source_id="g1").error_code == code
         assert report.created + report.unchanged == 5
 
+    def test_nobody_and_no_count_of_them_empties_no_group(
+        self, refresh: Refresh, tenant: Any, graph: FakeGraph, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        policy(tenant, included_groups=(GroupRef("g1"),))
+        graph.members = {"g1": {"u1"}}
+        refresh()
+        monkeypatch.setattr(graph, "group_members", lambda id: GroupMembers(id, frozenset(), None, True, False))
+
+        assert refresh().groups_failed == ("g1",)
+
+        assert GroupMember.objects.count() == 1
+        assert DirectoryGroup.objects.get().error_code == "graph_bad_answer"
+        monkeypatch.setattr(graph, "group_members", lambda id: GroupMembers(id, frozenset(), 0, True, False))
+        refresh()
+        assert not GroupMember.objects.exists()
+
     def test_a_group_never_read_says_so(self, refresh: Refresh, tenant: Any) -> None:
         policy(tenant, included_groups=(GroupRef("gone"),))
         refresh()
@@ -490,6 +522,8 @@ class TestOneAtATime:
         monkeypatch.setattr(graph, "_pages", robbed)
         report = refresh()
         assert not report.is_complete
+        # Whether the other one comes to a good end is not known yet.
+        assert not report.is_readable
         assert ManagedDevice.objects.count() == graph.page_size
         assert DeviceSource.objects.get().lease_owner == "other/2"
 
