@@ -27,6 +27,8 @@ from sync.models import (
     DeviceAccess,
     DirectoryUser,
     Drift,
+    DryRun,
+    DryRunLine,
     HeldDenial,
     Mailbox,
     ManagedDevice,
@@ -355,6 +357,42 @@ class CommandFactory(Rows):
     actor_name = "Sync"
     planned_at = LazyFunction(timezone.now)
     finished_at = SelfAttribute("planned_at")
+
+
+class DryRunFactory(Rows):
+    """What a dry run kept that looked at everybody; its lines are made with it by their tests."""
+
+    class Meta:
+        model = DryRun
+
+    run = SubFactory(RunFactory, is_dry_run=True)
+    organization = SelfAttribute("run.connector.organization")
+    is_whole = True
+    begun_at = LazyFunction(timezone.now)
+    finished_at = SelfAttribute("begun_at")
+    limit_devices = 10
+    limit_percent = 5.0
+
+
+class DryLineFactory(Rows):
+    """A compliant phone that would be let in."""
+
+    class Meta:
+        model = DryRunLine
+
+    dry_run = SubFactory(DryRunFactory)
+    device_public_id = LazyFunction(uuid.uuid4)
+    person = Sequence(lambda n: f"Person {n}")
+    mailbox = Sequence(lambda n: f"person{n}@contoso.lab")
+    device_name = "Phone"
+    device_id = Sequence(lambda n: f"ApplDN{n:06X}")
+    access_state = "Quarantined"
+    access = "allow"
+    state = "allowed"
+    reason = "compliant"
+    rule = "alwaysAllowed"
+    effect = DryRunLine.Effect.CHANGED
+    commands = LazyAttribute(lambda line: f"Set-CASMailbox {line.device_id}")
 
 
 class NotificationFactory(Rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_not_required
 from django.urls import URLPattern, URLResolver, path
 
-from console.api import connectors, devices, records
+from console.api import connectors, devices, dry_runs, records
 from console.api.errors import nothing_here
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -17,6 +17,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/connectors", connectors.Connectors.as_view()),
     path("v1/connectors/<uuid:public_id>/sync", connectors.ConnectorSync.as_view()),
     path("v1/runs/<uuid:public_id>", connectors.Run.as_view()),
+    path("v1/runs/<uuid:public_id>/dryRun", dry_runs.DryRunResult.as_view()),
+    path("v1/runs/<uuid:public_id>/dryRun/devices", dry_runs.DryRunDevices.as_view()),
     path("", login_not_required(nothing_here)),
     path("<path:rest>", login_not_required(nothing_here)),
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sync.deciding.commands import REMOVALS, EntryChange, SetMailboxEntries, SettingsCommand
 from sync.deciding.decide import decide
-from sync.deciding.effects import counted, denials_of, levels, listed_after, listed_now, settings_after
+from sync.deciding.effects import Denial, counted, denials_of, levels, listed_after, listed_now, settings_after
 from sync.deciding.facts import ExchangeSettings, Key, Level, Partnership
 from sync.deciding.judge import SEVERITY
 from sync.deciding.plan import Plan, commands_of, plan
@@ -23,10 +23,11 @@ from sync.enforcing.loading import world_load
 
 @dataclass(frozen=True, slots=True)
 class Replanned:
-    """commands: by mailbox, in the order of their stages."""
+    """changes: what may be done to entries. commands: the same by mailbox, in the order of their stages."""
 
     world: World
     verdicts: Mapping[Key, Verdict]
+    changes: tuple[EntryChange, ...]
     commands: Mapping[int, list[SetMailboxEntries]]
 
 
@@ -39,25 +40,37 @@ def replan(
     now: datetime.datetime,
 ) -> Replanned:
     """settings: those that the order is going to carry out between the stages. may_deny None: everyone."""
-    loaded = world_load(organization_id, mailboxes=mailboxes, now=now)
-    world = loaded.world
+    world = world_load(organization_id, mailboxes=mailboxes, now=now).world
     verdicts = decide(world)
-    planned = plan(world, verdicts)
+    return replanned(world, verdicts, plan(world, verdicts), may_deny=may_deny, settings=settings)
+
+
+def replanned(
+    world: World,
+    verdicts: Mapping[Key, Verdict],
+    planned: Plan,
+    *,
+    may_deny: Collection[Partnership] | None,
+    settings: tuple[SettingsCommand, ...],
+) -> Replanned:
+    """The same for what was read, decided and planned already."""
     if not _are_same(_after(world.exchange, planned.settings), _after(world.exchange, settings)):
         # Others of the policy's settings wait for a person, or for the next full sync: as if they were not wanted yet.
         world = world.as_it_is()
         verdicts = decide(world)
         planned = plan(world, verdicts)
+    changes, denials = _permitted(world, planned, may_deny, settings)
     found: dict[int, list[SetMailboxEntries]] = {}
-    for command in permitted(world, planned, may_deny=may_deny, settings=settings):
-        found.setdefault(int(command.mailbox), []).append(command)
-    return Replanned(world, verdicts, found)
+    for command in commands_of(world, changes, settings, denials):
+        if isinstance(command, SetMailboxEntries):
+            found.setdefault(int(command.mailbox), []).append(command)
+    return Replanned(world, verdicts, changes, found)
 
 
-def permitted(
-    world: World, planned: Plan, *, may_deny: Collection[Partnership] | None, settings: tuple[SettingsCommand, ...]
-) -> Iterable[SetMailboxEntries]:
-    """The commands about mailboxes that may be sent, each in its stage."""
+def _permitted(
+    world: World, planned: Plan, may_deny: Collection[Partnership] | None, settings: tuple[SettingsCommand, ...]
+) -> tuple[tuple[EntryChange, ...], tuple[Denial, ...]]:
+    """The changes that may be made, and whom these and the settings deny."""
     changes: Iterable[EntryChange] = planned.changes
     target, between = _after(world.exchange, planned.settings), _after(world.exchange, settings)
     if not _are_same(target, between):
@@ -68,9 +81,7 @@ def permitted(
         partnerships = {device.key: device.partnership for device in world.devices}
         waiting = {denial.device for denial in denials if partnerships[denial.device] not in may_deny}
         changes = tuple(change for change in changes if waiting.isdisjoint(change.devices))
-    for command in commands_of(world, changes, settings, denials):
-        if isinstance(command, SetMailboxEntries):
-            yield command
+    return changes, denials
 
 
 def _safe(world: World, planned: Plan, target: ExchangeSettings, between: ExchangeSettings) -> Iterator[EntryChange]:

@@ -29,6 +29,7 @@ from sync.deciding.facts import ExchangeSettings, OrganizationPolicy
 from sync.deciding.plan import plan
 from sync.enforcing.approvals import hold
 from sync.enforcing.drifts import drifts_record, ledger_settle, settings_drift_end
+from sync.enforcing.dry_results import DryOrder, dry_run_record
 from sync.enforcing.judging import Judged, Judging
 from sync.enforcing.loading import Loaded, Whole, world_load
 from sync.enforcing.verdict_rows import verdicts_record
@@ -71,8 +72,11 @@ def enforce(wanted: Enforcement) -> None:
         # A dry run asks nobody for anything.
         approval = None if wanted.is_dry else hold(frame, judged, run=wanted.run)
     _judged_tell(lease, judged, is_waiting=approval is not None)
-    _act(wanted, judged)
-    if wanted.settings and not wanted.is_dry:
+    if wanted.is_dry:
+        _write_down(walk, judged)
+        return
+    _act(wanted, judged, frame.world.organization)
+    if wanted.settings:
         _settings_enforced(frame)
 
 
@@ -90,7 +94,7 @@ class _Walk:
         """Where a change of the default level or of rules has to wait, everything else goes as if it were not wanted:
         nobody is let in or kept out by what has not come yet."""
         judging = self._judging()
-        for loaded in self._blocks():
+        for loaded in self.parts():
             self._block(loaded, judging)
         self._tell()
         judged = judging.judged()
@@ -109,7 +113,7 @@ class _Walk:
 
     def _as_it_is(self, held: Collection[int]) -> Judged:
         judging = self._judging(held)
-        for loaded in self._blocks():
+        for loaded in self.parts():
             world = loaded.world.as_it_is()
             verdicts = decide(world)
             judging.add(replace(loaded, world=world), verdicts, plan(world, verdicts))
@@ -119,7 +123,7 @@ class _Walk:
         wanted = self.wanted
         return Judging(self.frame, is_whole=wanted.scope is None, distrust=wanted.distrust, hold_also=held)
 
-    def _blocks(self) -> Iterator[Loaded]:
+    def parts(self) -> Iterator[Loaded]:
         """The frame first: settings and rules are to be looked at where there is no mailbox, too."""
         yield self.frame
         for loaded in self.whole.parts(self.wanted.scope):
@@ -160,7 +164,7 @@ class _Walk:
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
-def _act(wanted: Enforcement, judged: Judged) -> None:
+def _act(wanted: Enforcement, judged: Judged, policy: OrganizationPolicy) -> None:
     lease = wanted.lease
     if not judged.mailboxes and not judged.settings:
         if judged.is_nothing:
@@ -175,6 +179,7 @@ def _act(wanted: Enforcement, judged: Judged) -> None:
             mailboxes=judged.mailboxes,
             may_deny=judged.may_deny,
             settings=judged.settings,
+            policy=policy,
         ),
         connector=wanted.connector,
         hold=lease,
@@ -184,10 +189,29 @@ def _act(wanted: Enforcement, judged: Judged) -> None:
         on_progress=lambda so_far: _progress(lease, so_far),
         on_event=lambda code, params: _event(lease, code, params),
         open_sessions=wanted.open_sessions,
-        is_dry_run=wanted.is_dry,
     )
     _progress(lease, report)
     _report_tell(lease, report)
+
+
+def _write_down(walk: _Walk, judged: Judged) -> None:
+    """A dry run: all that would be sent, and what would wait, is kept instead."""
+    wanted, lease = walk.wanted, walk.lease
+    phase_begin(lease, SyncRun.Phase.ACTING)
+    order = DryOrder(
+        run=wanted.run,
+        lease=lease,
+        judged=judged,
+        are_settings_wanted=wanted.settings,
+        actor=_actor(wanted.run),
+        because=wanted.run.kind,
+        on_progress=lambda so_far: _progress(lease, so_far),
+    )
+    report = dry_run_record(order, walk.frame, walk.parts())
+    if report.observed:
+        _report_tell(lease, report)
+    else:
+        lease.note("nothing_to_do" if judged.is_nothing else "nothing_may_be_done")
 
 
 def _actor(run: SyncRun) -> Actor:

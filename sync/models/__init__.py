@@ -2,6 +2,7 @@
 
 from sync.models.access import AccessOverride, DeviceAccess, DeviceLink, EntryChoice, MailboxCheck, PolicyVersion
 from sync.models.devices import DeviceStatistics, MobileDevice
+from sync.models.dry_runs import DryRun, DryRunLine
 from sync.models.journal import Approval, Command, DeviceEvent, Drift, HeldDenial, LedgerEntry, OrganizationLedger
 from sync.models.mailboxes import Mailbox, MailboxPolicy
 from sync.models.notifications import Notification
@@ -28,6 +29,8 @@ __all__ = [
     "DirectoryGroup",
     "DirectoryUser",
     "Drift",
+    "DryRun",
+    "DryRunLine",
     "EntryChoice",
     "GroupMember",
     "HeldDenial",

@@ -99,3 +99,11 @@ class DeviceStatistics(models.Model):
 
     def __str__(self) -> str:
         return f"{self.device_id} {self.status}"
+
+
+def person_name(display_name: str, mailbox: str) -> str:
+    """A device's person as people call them, without the path before it: Exchange gives the name as a canonical one,
+    contoso.lab/Users/Ada. mailbox: instead, where there is no name."""
+    name = display_name or mailbox
+    # A slash that belongs to the name is escaped in a canonical name.
+    return name.replace("\\/", "\0").rsplit("/", 1)[-1].replace("\0", "/")

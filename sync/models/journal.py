@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Command(models.Model):
-    """One cmdlet that changes Exchange: written before it is sent, its outcome after. Never deleted.
+    """One cmdlet that changes Exchange: written before it is sent, its outcome after. Never deleted, but for what dry
+    runs wrote down that are not kept any more (dry_runs.py).
 
     PLANNED: written, not sent. SENT: handed to the wire; what became of it is not known until it is written. UNKNOWN:
     it was sent and no answer came; taken up by reading the object, then DONE or FAILED. A row in one of these three

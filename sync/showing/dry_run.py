@@ -1,69 +1,87 @@
-"""What a dry run found: each device with its verdict, and the exact command that was not sent.
-
-Verdicts are those that are kept now: a dry run keeps what it decides, as any run does. Reads only.
-"""
+"""What a dry run found, as it was kept then: each device with its verdict, the exact commands that were not sent, and
+those that would wait for approval. Reads only; the rows are enforcing's (dry_results.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterable
+from enum import StrEnum
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from sync.blocks import blocks
-from sync.models import Command, MobileDevice, SyncRun
+from sync.enforcing.second_half import RECORDS_UNREADABLE
+from sync.models import DryRun, DryRunLine, MobileDevice, SyncRun
+from sync.policies.policy_words import DOUBT_WORDS
+from sync.showing import access_words as words
+from sync.showing.explain import row_number
+
+Effect = DryRunLine.Effect
+WITHHELD: words.Words = {**DOUBT_WORDS, RECORDS_UNREADABLE: gettext_lazy("device records could not be read")}
 
 
-@dataclass(frozen=True, slots=True)
-class DryLine:
-    """A device, and the text of the commands that name it; () where nothing is to change."""
+class Standing(StrEnum):
+    """What there is of a dry run: nothing yet, nothing at all, a part, all, or nothing any more."""
 
-    device: MobileDevice
-    texts: tuple[str, ...]
+    WAITING = "waiting"
+    NOTHING = "nothing"
+    UNDER_WAY = "underWay"
+    CUT_OFF = "cutOff"
+    WHOLE = "whole"
+    PRUNED = "pruned"
 
 
 def is_dry(run: SyncRun) -> bool:
     """Asked for as one, or made one by a connector that only observes."""
-    return run.is_dry_run or run.commands.filter(state=Command.State.OBSERVED).exists()
+    return run.is_dry_run or DryRun.objects.filter(pk=run.pk).exists()
 
 
-def dry_devices(run: SyncRun, *, only_changed: bool, text: str = "") -> QuerySet[MobileDevice]:
-    """The organization's present devices, by person; only_changed: of mailboxes that a command is about."""
-    rows = MobileDevice.objects.filter(organization=run.connector.organization_id, gone_at=None)
-    if only_changed:
-        rows = rows.filter(owner__in=_commands(run).filter(mailbox__isnull=False).values("mailbox"))
+def dry_of(run: SyncRun) -> DryRun | None:
+    """What was kept of a run; None: it has not decided anything (yet), or it acted."""
+    return DryRun.objects.filter(pk=run.pk).first()
+
+
+def standing(run: SyncRun, found: DryRun | None) -> Standing:
+    if found is None:
+        return Standing.WAITING if run.is_active else Standing.NOTHING
+    if found.pruned_at is not None:
+        return Standing.PRUNED
+    if found.finished_at is not None:
+        return Standing.WHOLE
+    return Standing.UNDER_WAY if run.is_active else Standing.CUT_OFF
+
+
+def dry_lines(found: DryRun, *, effect: str = "", text: str = "") -> QuerySet[DryRunLine]:
+    """Its lines by what would become of them and by person; nothing of one that is not kept any more. effect: of
+    Effect, "" for all."""
+    if found.pruned_at is not None:
+        return DryRunLine.objects.none()
+    rows = DryRunLine.objects.filter(dry_run=found)
+    if effect:
+        rows = rows.filter(effect=effect)
     for word in text.split()[:8]:
         rows = rows.filter(
-            Q(user_display_name__icontains=word) | Q(device_id__icontains=word) | Q(device_model__icontains=word)
+            Q(person__icontains=word)
+            | Q(mailbox__icontains=word)
+            | Q(device_id__icontains=word)
+            | Q(device_name__icontains=word)
         )
-    return rows.select_related("access", "owner", "organization__tenant").order_by("user_display_name", "pk")
+    return rows.order_by("effect", "person", "pk")
 
 
-def dry_lines(run: SyncRun, devices: Iterable[MobileDevice], *, only_changed: bool) -> list[DryLine]:
-    """One query. only_changed: without devices that share a mailbox with one that a command names."""
-    known = list(devices)
-    texts: dict[int, list[str]] = {}
-    owners = {device.owner_id for device in known if device.owner_id is not None}
-    for payload, command in _commands(run).filter(mailbox__in=owners).values_list("payload", "text"):
-        for key in payload.get("devices", ()):
-            texts.setdefault(int(key), []).append(command)
-    lines = [DryLine(device, tuple(texts.get(device.pk, ()))) for device in known]
-    return [line for line in lines if line.texts] if only_changed else lines
+def known_still(lines: Iterable[DryRunLine]) -> set[uuid.UUID]:
+    """The devices among them that have a page, by public id. One query."""
+    ids = [line.device_public_id for line in lines if line.device_public_id is not None]
+    return set(MobileDevice.objects.filter(public_id__in=ids).values_list("public_id", flat=True))
 
 
-def dry_lines_all(run: SyncRun, *, only_changed: bool = False) -> Iterator[DryLine]:
-    """All of them, some hundred at a time."""
-    for part in blocks(dry_devices(run, only_changed=only_changed).iterator(chunk_size=500)):
-        yield from dry_lines(run, part, only_changed=only_changed)
-
-
-def dry_settings(run: SyncRun) -> list[str]:
-    """Commands about settings, rules, and entries whose device is gone: they name no device."""
-    rows = _commands(run).order_by("pk").values_list("payload", "text")
-    return [text for payload, text in rows.filter(mailbox=None)] + [
-        text for payload, text in rows.filter(mailbox__isnull=False, payload__devices=[])
-    ]
-
-
-def _commands(run: SyncRun) -> QuerySet[Command]:
-    return Command.objects.filter(run=run, state=Command.State.OBSERVED)
+def rule_said(rule: str, reason: str) -> str:
+    """The row of the table that spoke, with its number; its words only where the reason does not say the same."""
+    number, row = row_number(rule), words.said(words.ROWS, rule)
+    is_same = row == words.said(words.REASONS, reason)
+    if not number:
+        return "" if is_same else row
+    if is_same:
+        return _("Rule %(number)d") % {"number": number}
+    return _("Rule %(number)d: %(words)s") % {"number": number, "words": row}

@@ -25,6 +25,8 @@ from tests.factories import (
     ConnectorFactory,
     DeviceFactory,
     DriftFactory,
+    DryLineFactory,
+    DryRunFactory,
     EventFactory,
     HeldDenialFactory,
     MailboxFactory,
@@ -76,6 +78,8 @@ def access_made(connector: Connector) -> None:
     """What is wanted for these devices, and what waits, drifted, was decided by hand and was sent."""
     organization = connector.organization
     run = RunFactory(connector=connector, is_dry_run=True, decided=4, commands_planned=1, commands_done=1, held=1)
+    dry = DryRunFactory(run=run, changed=5, held=1, settings_held=["Set-ActiveSyncOrganizationSettings"])
+    DryLineFactory(dry_run=dry, device_public_id=None, rule="", access_state="", person="", mailbox="")
     approval = ApprovalFactory(organization=organization, run=run, settings_held=["Set-ActiveSyncOrganizationSettings"])
     states = ("allowed", "blocked", "quarantined", "unknown", "allowed")
     for device, state in zip(MobileDevice.objects.order_by("pk"), states, strict=True):
@@ -98,6 +102,11 @@ def access_made(connector: Connector) -> None:
         DeviceEvent.objects.create(
             device=device, at=timezone.now(), code="commandPlanned", command=command, run=run,
             params={"entries": ["allowAdd"], "because": "fullSync"},
+        )  # fmt: skip
+        DryLineFactory(
+            dry_run=dry, device_public_id=device.public_id, person=device.user_display_name, state=state,
+            effect="held" if state == "blocked" else "changed", commands=command.text, commands_held=command.text,
+            hindered_by="foreignAllow" if state == "allowed" else "",
         )  # fmt: skip
         DeviceStatistics.objects.create(device=device, read_at=timezone.now(), wipe_requested_at=timezone.now())
 

@@ -14,7 +14,17 @@ from django.utils import timezone
 from connectors.actors import Actor
 from connectors.models import Connector
 from sync.enforcing.approvals import approval_approve
-from sync.models import Approval, Command, DeviceAccess, Drift, LedgerEntry, Mailbox, ManagedDevice, MobileDevice
+from sync.models import (
+    Approval,
+    Command,
+    DeviceAccess,
+    Drift,
+    DryRun,
+    LedgerEntry,
+    Mailbox,
+    ManagedDevice,
+    MobileDevice,
+)
 from sync.policies.policy import RuleValues
 from tests.factories import PersonFactory, RecordFactory
 from tests.integration.worlds import connector_to, sync
@@ -197,6 +207,10 @@ def test_observing_sends_nothing(fresh_lab: Callable[..., Lab], by: str) -> None
     assert lists(organization) == before
     texts = list(Command.objects.filter(state=Command.State.OBSERVED).values_list("text", flat=True))
     assert sorted(text.split()[0] for text in texts) == ["Set-ActiveSyncOrganizationSettings", "Set-CASMailbox"]
+    kept = DryRun.objects.get(run=run)
+    lines = kept.lines.values_list("device_id", "commands")
+    assert len(lines) == MobileDevice.objects.count() == kept.changed + kept.unchanged
+    assert sorted([*kept.settings, *(text for _, text in lines if text)]) == sorted(texts)
 
 
 def test_mailboxes_are_those_of_the_organization(fresh_lab: Callable[..., Lab]) -> None:

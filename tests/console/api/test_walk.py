@@ -16,7 +16,15 @@ from django.urls import URLPattern
 from console.api.urls import urlpatterns
 from sync.models import MailboxCheck, ManagedDevice, SyncRun
 from tests.console.api.conftest import Program
-from tests.factories import ConnectorFactory, DeviceFactory, OrganizationFactory, RecordFactory, RunFactory
+from tests.factories import (
+    ConnectorFactory,
+    DeviceFactory,
+    DryLineFactory,
+    DryRunFactory,
+    OrganizationFactory,
+    RecordFactory,
+    RunFactory,
+)
 
 Programs = Callable[[str], Program]
 
@@ -38,6 +46,8 @@ CASES: dict[str, dict[str, tuple[Any, str]]] = {
     "v1/connectors": {"GET": (None, "reader")},
     "v1/connectors/<uuid:public_id>/sync": {"POST": ({"kind": "fullSync"}, "operator")},
     "v1/runs/<uuid:public_id>": {"GET": (None, "reader")},
+    "v1/runs/<uuid:public_id>/dryRun": {"GET": (None, "reader")},
+    "v1/runs/<uuid:public_id>/dryRun/devices": {"GET": (None, "reader")},
 }  # fmt: skip
 # Answered with 404 to everybody, whatever is asked.
 NOTHING = {"", "<path:rest>"}
@@ -51,10 +61,9 @@ def world(tenant: Any) -> dict[str, Any]:
     RecordFactory(tenant=tenant, source="pushed", source_id="r1", compliance="compliant", upn="ada@contoso.com")
     RecordFactory(tenant=tenant, source="pushed", source_id="bulk", compliance="compliant", upn="bo@contoso.com")
     device = DeviceFactory(organization=organization, device_id="ApplCONTOSO1")
-    return {
-        "organization": organization, "connectors": connector, "devices": device,
-        "runs": RunFactory(connector=connector),
-    }  # fmt: skip
+    run = RunFactory(connector=connector)
+    DryLineFactory(dry_run=DryRunFactory(run=run), device_id="ApplCONTOSO1")
+    return {"organization": organization, "connectors": connector, "devices": device, "runs": run}
 
 
 def address(route: str, world: dict[str, Any]) -> str:
