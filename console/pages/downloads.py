@@ -23,6 +23,8 @@ class _Line:
 def csv_download(name: str, heads: Sequence[object], rows: Iterable[Sequence[object]]) -> StreamingHttpResponse:
     """A file to be saved as `name`. Starts with the mark by which spreadsheets know UTF-8."""
     answer = StreamingHttpResponse(_lines(heads, rows), content_type="text/csv; charset=utf-8")
+    # A tenant may be called anything; where a browser saves, its name leads to no other folder.
+    name = name.replace("/", "-").replace("\\", "-")
     answer["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name) or "attachment"
     return answer
 

@@ -21,7 +21,7 @@ from connectors.actors import SETUP, Actor
 from connectors.graph.errors import TransientGraphError
 from connectors.graph.records import GroupRecord
 from connectors.models import DeviceSource, ExchangeOrganization, Tenant
-from console.pages.downloads import cell
+from console.pages.downloads import cell, csv_download
 from sync.models import DirectoryGroup, DirectoryUser, GroupMember, Mailbox, PolicyVersion, SyncRun
 from sync.policies import policy_groups
 from sync.policies.policy import GroupRef, TenantPolicyValues
@@ -512,6 +512,19 @@ class TestHistory:
 )
 def test_no_cell_of_a_file_is_a_formula(value: object, expected: str) -> None:
     assert cell(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("../../etc/passwd.csv", 'attachment; filename="..-..-etc-passwd.csv"'),
+        ("..\\a.csv", 'attachment; filename="..-a.csv"'),
+        ('a"; filename="b.exe', 'attachment; filename="a\\"; filename=\\"b.exe"'),
+        ("a\r\nSet-Cookie: b=c.csv", "attachment; filename*=utf-8''a%0D%0ASet-Cookie%3A%20b%3Dc.csv"),
+    ],
+)
+def test_the_name_of_a_file_is_a_name(name: str, expected: str) -> None:
+    assert csv_download(name, ["a"], [])["Content-Disposition"] == expected
 
 
 def test_connectors_of_other_tenants_are_not_counted(scene: Scene, in_exchange: ExchangeOrganization) -> None:
