@@ -28,6 +28,14 @@
     pause = setTimeout(() => renew(form, button), 500);
   });
 
+  // Enter in a search within a form searches, rather than to send the form. Not while a word is being composed.
+  document.addEventListener("keydown", (event) => {
+    const search = event.target.closest("[data-enter]");
+    if (event.key !== "Enter" || event.isComposing || !search || !event.target.matches("input[type=search]")) return;
+    event.preventDefault();
+    search.querySelector("button").click();
+  });
+
   for (const counter of document.querySelectorAll("[data-counts]")) {
     const field = document.getElementById(counter.dataset.counts);
     const count = () => {
