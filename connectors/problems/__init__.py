@@ -8,6 +8,7 @@ The tree of the errors themselves stands in connectors/exchange/errors.py.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -50,6 +51,10 @@ PLACEHOLDERS: Mapping[str, str | Promise] = MappingProxyType(
 )
 
 
+# The placeholder with which a sentence begins.
+_FIRST = re.compile(r"%\((\w+)\)s")
+
+
 @dataclass(frozen=True, slots=True)
 class RenderedProblem:
     """A problem in the reader's language. `detail` quotes the other side (foreign text), "" when it said nothing."""
@@ -77,12 +82,21 @@ def problem(code: str, params: Mapping[str, object] | None = None) -> RenderedPr
     entry = PROBLEMS.get(code) or PROBLEMS["internal_error"]
     return RenderedProblem(
         code=code,
-        title=str(entry.title) % values,
-        happened=str(entry.happened) % values,
-        kept=str(entry.kept) % values,
-        remedy=str(entry.remedy) % values,
+        title=_filled(entry.title, values),
+        happened=_filled(entry.happened, values),
+        kept=_filled(entry.kept, values),
+        remedy=_filled(entry.remedy, values),
         detail=_detail(code, given),
     )
+
+
+def _filled(sentence: str | Promise, values: Mapping[str, str]) -> str:
+    """With the values in it. One that is worded around begins a sentence with a capital; a name stays as it is."""
+    text = str(sentence) % values
+    first = _FIRST.match(str(sentence))
+    if first is not None and values[first[1]] == str(PLACEHOLDERS[first[1]]):
+        text = text[:1].upper() + text[1:]
+    return text
 
 
 def _seconds(value: object) -> str:

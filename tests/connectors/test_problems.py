@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import translation
 from django.utils.functional import Promise
 
 from connectors.exchange import errors
@@ -120,8 +121,17 @@ def test_values_are_filled_in() -> None:
 
 def test_missing_values_are_worded_around() -> None:
     rendered = problem("user_load_quota")
-    assert "the Exchange server" in rendered.happened
+    assert "the exchange server" in rendered.happened.lower()
     assert "a pause of some time" in rendered.happened
+
+
+@pytest.mark.parametrize("code", sorted(PROBLEMS))
+def test_a_sentence_begins_with_a_capital_but_for_a_name(code: str) -> None:
+    with translation.override("en"):
+        rendered = problem(code)
+        assert all(not getattr(rendered, part)[0].islower() for part in PARTS)
+        named = problem(code, {"server": "ex01.contoso.com", "cmdlet": "Get-MobileDevice"})
+        assert "Ex01.contoso.com" not in f"{named.happened}{named.remedy}"
 
 
 def test_the_other_side_is_quoted_with_its_request() -> None:
