@@ -42,9 +42,11 @@ from sync.acting.replan import Replanned, replan
 from sync.acting.settle import readings, recover
 from sync.blocks import blocks
 from sync.deciding.commands import BLOCKS, REMOVALS, SetMailboxEntries, SettingsCommand
-from sync.deciding.facts import Partnership, State
+from sync.deciding.facts import OrganizationPolicy, Partnership, State
+from sync.deciding.target import is_wanted
 from sync.lease import Hold, beating
 from sync.models import Command, DeviceAccess, Mailbox, SyncRun
+from sync.policies.policy_rows import organization_policy
 
 __all__ = ["Failure", "Order", "Report", "execute", "recover"]
 
@@ -75,12 +77,14 @@ def _ignore(*_: object) -> None:
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be brought about: the mailboxes' entries as they are to be when it comes to each, and these settings
-    and rules (plan.py's commands of stage 3) in between. may_deny: who may lose mail by an entry; None: everyone."""
+    and rules (plan.py's commands of stage 3) in between. may_deny: who may lose mail by an entry; None: everyone.
+    policy: what the settings were planned by; those that one saved since does not want are left."""
 
     organization_id: int
     mailboxes: tuple[int, ...] = ()
     may_deny: frozenset[Partnership] | None = None
     settings: tuple[SettingsCommand, ...] = ()
+    policy: OrganizationPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +246,21 @@ class _Work:
         return [pk for pk in later if pk not in self.report.failed_mailboxes and pk not in self.report.busy]
 
     def _settings(self, sessions: Sessions) -> bool:
-        """One after another; the first that fails ends it. Whether all went well."""
+        """One after another; the first that fails ends it, and so does one that the policy does not want any more: what
+        was saved since the run decided has a run of its own. Whether all went well."""
         for command in self.order.settings:
+            if self.order.policy is not None and not self._is_still_wanted(command, self.order.policy):
+                self.report.skipped += 1
+                return False
             failed = self.report.failed + self.report.unknown
             self._run(sessions, self._settings_job(command), 1)
             if self.report.failed + self.report.unknown > failed:
                 return False
         return True
+
+    def _is_still_wanted(self, command: SettingsCommand, planned_by: OrganizationPolicy) -> bool:
+        current = organization_policy(self.order.organization_id).facts()
+        return current == planned_by or is_wanted(command, current)
 
     def _run(self, sessions: Sessions, jobs: Iterable[Job], in_flight: int) -> None:
         """Do jobs and record their outcomes; then read what became of those that got no answer."""
@@ -303,6 +315,11 @@ class _Work:
         for chosen in blocks(jobs, self.connector.parallel_commands):
             if self._is_stopped():
                 return
+            if self._observes_by_now():
+                with self.hold.guard():
+                    commands = [job.command for job in chosen]
+                    self.report.observed += journal.unsent_end(commands, Command.State.OBSERVED, "observe_only")
+                continue
             mine = journal.sent_mark([job.command for job in chosen], self.by.owner, self.hold)
             self._marked |= mine
             self.report.skipped += len(chosen) - len(mine)
@@ -312,6 +329,10 @@ class _Work:
                 if job.command in mine:
                     self._marked.discard(job.command)
                     yield job
+
+    def _observes_by_now(self) -> bool:
+        """Sessions that are open already would go on writing: who pulls the brake means the very next command."""
+        return Connector.objects.filter(pk=self.connector.pk, is_observe_only=True).exists()
 
     def _is_stopped(self) -> bool:
         return self.hold.should_stop() or self.stopped_by is not None

@@ -6,6 +6,7 @@ of somebody else that it does not name stays as it is.
 
 from __future__ import annotations
 
+from sync.deciding.commands import CreateRule, RemoveRule, SetOrganizationSettings, SetRuleLevel, SettingsCommand
 from sync.deciding.facts import ExchangeSettings, Ledger, OrganizationPolicy
 
 
@@ -26,3 +27,21 @@ def target_settings(exchange: ExchangeSettings, policy: OrganizationPolicy, ledg
             exchange.admin_mail_recipients if policy.admin_mail_recipients is None else policy.admin_mail_recipients
         ),
     )
+
+
+def is_wanted(command: SettingsCommand, policy: OrganizationPolicy) -> bool:
+    """Whether a command that was planned is still what the policy says."""
+    named = {rule.key: rule.level for rule in policy.rules}
+    match command:
+        case SetOrganizationSettings():
+            return (
+                command.default_level in (None, policy.default_level)
+                and command.user_mail_insert in (None, policy.user_mail_insert)
+                and command.admin_mail_recipients in (None, policy.admin_mail_recipients)
+            )
+        case CreateRule(rule=rule):
+            return named.get(rule.key) is rule.level
+        case SetRuleLevel(rule=rule, level=level):
+            return named.get(rule.key) is level
+        case RemoveRule(rule=rule):
+            return rule.key not in named

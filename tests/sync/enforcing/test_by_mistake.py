@@ -4,14 +4,16 @@ administrator said out."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from connectors.actors import Actor
 from connectors.models import Connector, DeviceSource
+from sync.acting import journal
 from sync.enforcing.approvals import approval_approve
-from sync.models import Approval, ManagedDevice, MobileDevice, SyncRun
+from sync.models import Approval, Command, LedgerEntry, ManagedDevice, MobileDevice, SyncRun
 from sync.policies.overrides import override_set
 from sync.records.sources import RefreshReport
 from tests.sync.access import enrolled, govern, organize, record
@@ -254,3 +256,58 @@ class TestAfterDoubt:
         sync(APPLY)
 
         assert exchange.box(4).blocked_device_ids == ("ID0004",)
+
+
+FirstSent = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def first_sent(monkeypatch: pytest.MonkeyPatch) -> FirstSent:
+    """Something that happens when the first command of the next order has been marked as sent."""
+
+    def plan(happens: Callable[[], object]) -> None:
+        real, left = journal.sent_mark, [happens]
+
+        def sent_mark(*args: Any) -> set[int]:
+            mine = real(*args)
+            if left:
+                left.pop()()
+            return mine
+
+        monkeypatch.setattr(journal, "sent_mark", sent_mark)
+
+    return plan
+
+
+class TestBrakes:
+    def test_a_policy_taken_back_while_a_run_acts_is_not_enforced_any_more(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync, first_sent: FirstSent
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector, guard_devices=1000)
+        enrolled(connector, *range(NUMBER - 1))
+        sync()
+        record(connector, NUMBER - 1, compliance="noncompliant")
+        organize(connector, default_level="block")
+        # The run has decided, and sends the entries that come before settings.
+        first_sent(lambda: organize(connector, default_level="allow"))
+
+        sync(APPLY)
+
+        assert exchange.settings.default_access_level == "Allow"
+
+    def test_observing_only_holds_from_the_next_command_on(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync, first_sent: FirstSent
+    ) -> None:
+        default(exchange, "Quarantine")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        Connector.objects.update(parallel_commands=1)
+        first_sent(lambda: Connector.objects.update(is_observe_only=True))
+
+        run = sync()
+
+        assert let_in(exchange) == 1
+        assert run.status == SyncRun.Status.SUCCEEDED
+        assert Command.objects.filter(state=Command.State.OBSERVED).count() == NUMBER - 1
+        assert LedgerEntry.objects.count() == let_in(exchange)
