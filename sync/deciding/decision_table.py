@@ -151,13 +151,16 @@ def _not_registered(case: Case) -> Word | None:
 
 
 def _stale(case: Case) -> Word | None:
-    """A record that tells no check-in never grows stale: what we do not know keeps nobody out."""
+    """A record that tells no check-in never grows stale: what we do not know keeps nobody out. Nor does one while device
+    management is not heard of: the silence may be its own, and would make everybody stale one after another."""
     tenant = case.world.tenant
     if tenant.stale_days is None or tenant.stale is Doubt.COMPLIANT:
         return None
     if case.record is None or case.record.last_check_in is None:
         return None
-    silent = case.world.now - case.record.last_check_in
+    heard_at = case.world.heard_at
+    known_until = case.world.now if heard_at is None else min(heard_at, case.world.now)
+    silent = known_until - case.record.last_check_in
     # In whole seconds: days beyond what a timedelta holds are never reached.
     return _NOT_COMPLIANT if silent.total_seconds() > tenant.stale_days * 86_400 else None
 

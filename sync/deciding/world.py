@@ -29,7 +29,8 @@ class World:
     now: aware UTC. matches: match()'s answer, by the phones' keys. mailboxes: by their keys; a phone whose mailbox is
     not among them is decided, but nothing is written for it. exchange: as read.
 
-    absent: partnerships that went lately, too many at once to be believed: their entries stay.
+    absent: partnerships that went lately, too many at once to be believed: their entries stay. heard_at: when device
+    management was last heard of, None where that does not count; how long a phone is silent is known until then.
     """
 
     now: datetime.datetime
@@ -43,6 +44,7 @@ class World:
     overrides: Iterable[Override] = ()
     choices: Iterable[EntryChoice] = ()
     absent: frozenset[Partnership] = frozenset()
+    heard_at: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

@@ -18,12 +18,17 @@ from django.utils import timezone
 from connectors.actors import SCHEDULE
 from connectors.models import Connector
 from sync.acting.checks import check_request
+from sync.deciding.facts import Doubt
+from sync.deciding.verdicts import Row
+from sync.enforcing.loading import heard_at
 from sync.models import AccessOverride, DeviceAccess, DeviceEvent, MobileDevice, SyncRun
 from sync.policies.policy_rows import organization_policy, tenant_policy
 from sync.services import sync_request
 
 logger = logging.getLogger(__name__)
 
+# Rows that are asked after the one that says "stale": where one of these spoke, the device was not stale then.
+_AFTER_STALE = tuple(row.value for row in Row if Row.STALE.number < row.number <= Row.COMPLIANT.number)
 # Overrides ended in one transaction.
 MOST = 500
 
@@ -79,16 +84,18 @@ def _of_connector(connector: Connector, now: datetime.datetime) -> int:
 
 
 def _mailboxes(connector: Connector, since: datetime.datetime, now: datetime.datetime) -> Iterable[int]:
-    """Of the devices whose record's grace period ended, or which grew stale, after `since` and until `now`."""
+    """Of the devices whose record's grace period ended after `since` and until `now`, and of those that grew stale and
+    were not found so yet: that moment comes when device management is heard of, and not by the clock alone."""
     policy = tenant_policy(connector.organization.tenant_id)
     if not policy.enabled:
         return set()
     over = Q(managed_device__grace_until__gt=since, managed_device__grace_until__lte=now)
-    if policy.stale_days is not None:
-        age = datetime.timedelta(days=policy.stale_days)
-        over |= Q(managed_device__last_check_in_at__gt=since - age, managed_device__last_check_in_at__lte=now - age)
+    if policy.stale_days is not None and policy.stale != Doubt.COMPLIANT:
+        known_until = min(heard_at(connector.organization.tenant_id) or now, now)
+        before = known_until - datetime.timedelta(days=policy.stale_days)
+        over |= Q(managed_device__last_check_in_at__lt=before, rule__in=_AFTER_STALE)
     rows = DeviceAccess.objects.filter(over, organization=connector.organization_id, device__owner__isnull=False)
-    return set(rows.values_list("device__owner", flat=True))
+    return set(rows.exclude(device__owner__wanted__isnull=False).values_list("device__owner", flat=True))
 
 
 def _grandfathering_end(connector: Connector, since: datetime.datetime, now: datetime.datetime) -> None:

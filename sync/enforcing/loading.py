@@ -100,6 +100,7 @@ class Whole:
         self.total = self.devices.count()
         self.doubts = doubts_of(self.organization.tenant_id, self.tenant)
         self.absent = self._absent()
+        self.heard_at = heard_at(self.organization.tenant_id)
 
     def parts(self, mailboxes: Collection[int] | None = None, size: int | None = None) -> Iterator[Loaded]:
         """A block of mailboxes after another, each read when it is asked for; mailboxes: of these alone.
@@ -158,6 +159,7 @@ class Whole:
             overrides=reader.overrides(),
             choices=reader.choices(),
             absent=self.absent,
+            heard_at=self.heard_at,
         )
         return Loaded(self.organization, self.tenant, self.policy, world, frozenset(mailboxes), self.total, self.doubts)
 
@@ -181,6 +183,14 @@ def is_enforcing(organization: ExchangeOrganization) -> bool:
         or LedgerEntry.objects.filter(mailbox__organization=organization).exists()
         or OrganizationLedger.objects.filter(organization=organization).exclude(rules=[]).exists()
     )
+
+
+def heard_at(tenant_id: int) -> datetime.datetime | None:
+    """When the tenant's device management last told how its devices stand; None where it never did, or has none."""
+    source = DeviceSource.objects.filter(tenant_id=tenant_id).first()
+    if source is None or source.kind == DeviceSource.Kind.NONE:
+        return None
+    return source.last_pushed_at if source.kind == DeviceSource.Kind.PUSHED else source.devices_read_at
 
 
 def doubts_of(tenant_id: int, policy: TenantPolicyValues) -> tuple[str, ...]:

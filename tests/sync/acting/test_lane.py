@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from connectors.actors import SETUP
 from connectors.exchange.errors import BadRequestError, OutcomeUnknownError, StopError, ThrottledError, TransientError
-from connectors.models import Connector
+from connectors.models import Connector, DeviceSource
 from sync.acting import act, checks, lane
 from sync.acting.checks import check_request, checks_dispatch_due
 from sync.enforcing import deadlines
@@ -456,8 +456,30 @@ def test_a_deadline_is_looked_at_when_it_comes_and_once(
 
     while timezone.now() <= moment:
         pass
+    DeviceSource.objects.update(last_pushed_at=timezone.now())
     assert deadlines.deadlines_look() == 1
     assert MailboxCheck.objects.get().mailbox_id == office.keys[1]
+    assert deadlines.deadlines_look() == 0
+
+
+def test_nobody_grows_stale_while_device_management_is_not_heard_of(office: Office) -> None:
+    """Its silence would make everybody stale, some each minute, and the guard would see a few at a time."""
+    office.policy(stale_days=30)
+    decided(office)
+    heard_at = timezone.now() - datetime.timedelta(days=29)
+    DeviceSource.objects.update(last_pushed_at=heard_at)
+    ManagedDevice.objects.update(last_check_in_at=heard_at - datetime.timedelta(days=2))
+
+    assert deadlines.deadlines_look() == 0
+    mark(office, 0, 1, 2)
+    work(office)
+    assert lists(office, 1) == (("PHONE1",), ())
+
+    DeviceSource.objects.update(last_pushed_at=timezone.now())
+    assert deadlines.deadlines_look() == 3
+    work(office)
+    assert lists(office, 1) == ((), ())
+    assert set(DeviceAccess.objects.values_list("rule", flat=True)) == {"stale"}
     assert deadlines.deadlines_look() == 0
 
 
