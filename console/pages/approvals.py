@@ -25,6 +25,7 @@ from sync.models import Approval, HeldDenial
 from sync.selectors import approvals_for
 from sync.showing import access_words as words
 from sync.showing.approval_list import APPROVE, RAISE, approval_decide, approval_digest
+from sync.showing.explain import row_number
 
 PAGE_SIZE = 50
 # So many can be looked through and ticked on one page; a search narrows more down.
@@ -93,9 +94,17 @@ def approval(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         "form": form,
         "ticked": set(request.POST.getlist("leave_out")),
         "is_waiting": found.state == Approval.State.WAITING,
+        "left_out": _left_out(found),
         "allowed": actions_in(request.user, found.organization.tenant),
     }
     return render(request, "pages/approval.html", context, status=422 if form.errors else 200)
+
+
+def _left_out(found: Approval) -> int:
+    """Devices that an approval left out."""
+    if found.state != Approval.State.APPROVED:
+        return 0
+    return found.denials.filter(is_approved=False).count()
 
 
 def _decide(request: HttpRequest, found: Approval, form: DecisionForm) -> bool:
@@ -122,7 +131,12 @@ def _decide(request: HttpRequest, found: Approval, form: DecisionForm) -> bool:
         found.refresh_from_db()
         return False
     if decision == APPROVE:
-        messages.success(request, _("Approved.") + (" " + _("A run carries it out now.") if asked else ""))
+        said = [_("Approved.")]
+        if asked:
+            said.append(_("A run carries it out now."))
+        if leave_out and found.settings_held:
+            said.append(_("Settings and rules stay as they are while they would deny a device that was left out."))
+        messages.success(request, " ".join(said))
     elif decision == RAISE:
         messages.success(request, _("The limit is raised for the next run, which was asked for."))
     else:
@@ -144,15 +158,15 @@ def _ticked(request: HttpRequest, found: Approval) -> list[int]:
 def approval_csv(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """All of its devices as a file."""
     found = _approval(request, public_id)
-    heads = (_("Person"), _("Mailbox"), _("Device"), _("Device ID"), _("Wanted"), _("Reason"), _("Rule"), _("Approved"))
+    heads = (_("Person"), _("Mailbox"), _("Device"), _("Device ID"), _("Wanted"), _("Why"), _("Rule"), _("Approved"))
 
     def rows() -> Iterator[Sequence[object]]:
         for denial in _denials(found).iterator(chunk_size=2000):
             device = denial.device
             yield (
                 person_name(device), device.owner or device.mailbox, device.friendly_name or device.device_model,
-                device.device_id, words.said(words.ACCESSES, denial.access), words.said(words.REASONS, denial.reason),
-                words.said(words.ROWS, denial.rule),
+                device.device_id, words.said(words.ACCESSES, denial.access), words.said(words.ROWS, denial.rule),
+                row_number(denial.rule) or "",
                 "" if denial.is_approved is None else _("Yes") if denial.is_approved else _("No"),
             )  # fmt: skip
 

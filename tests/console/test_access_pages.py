@@ -160,6 +160,30 @@ class TestApprovals:
         approval = self.waiting(scene, "=HYPERLINK(1)", "Bob")
         rows = rows_of(scene.client("reader").get(reverse("approval_csv", args=[approval.public_id])))
         assert [row[0] for row in rows] == ["Person", "'=HYPERLINK(1)", "Bob"]
+        # Why is said once: the rule's words, and its number beside them.
+        assert rows[2][4:] == ["Quarantine", "Not enrolled", "11", ""]
+
+    def test_where_settings_wait_it_says_that_leaving_out_holds_them_back(self, scene: Scene) -> None:
+        approval = self.waiting(scene, "Ada", "Bob")
+        why = "While a device that is left out would lose mail by them, they stay as they are"
+        assert why not in text_of(get(scene, "approval", approval.public_id))
+        approval.settings_held = ["Set-ActiveSyncOrganizationSettings -DefaultAccessLevel 'Block'"]
+        approval.save()
+        html = get(scene, "approval", approval.public_id)
+        assert why in text_of(html)
+        assert "first allow these" in html
+        assert reverse("organization_policy", args=[scene.connector.organization.public_id]) in html
+        ada = approval.denials.get(device__user_display_name="Ada").device
+        said = self.decide(scene, approval, "approve_except", leave_out=[str(ada.public_id)]).content.decode()
+        assert "Settings and rules stay as they are while they would deny a device that was left out." in said
+        assert "1 device was left out. While it would lose mail" in text_of(said)
+
+    def test_approving_all_says_nothing_of_such(self, scene: Scene) -> None:
+        approval = self.waiting(scene, "Ada")
+        approval.settings_held = ["Set-ActiveSyncOrganizationSettings -DefaultAccessLevel 'Block'"]
+        approval.save()
+        said = self.decide(scene, approval, "approve").content.decode()
+        assert "left out" not in said
 
     def test_the_number_of_queries_does_not_grow(self, scene: Scene) -> None:
         approval = self.waiting(scene, "Ada")

@@ -1,0 +1,74 @@
+"""A default level that waits for approval: whoever is left out holds it back for all, until they have access of their
+own. The approval's page says so; here is that it is so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from connectors.actors import Actor
+from connectors.models import Connector
+from sync.enforcing.approvals import approval_approve
+from sync.models import Approval, MobileDevice, SyncRun
+from tests.factories import OverrideFactory
+from tests.sync.access import enrolled, govern, organize
+from tests.sync.exchange import FakeExchange, device
+
+Sync = Callable[..., SyncRun]
+APPLY = SyncRun.Kind.APPLY
+ADA = Actor(name="Ada")
+
+
+@pytest.fixture
+def waiting(connector: Connector, exchange: FakeExchange, sync: Sync) -> Approval:
+    """Forty people are let in by Exchange's default, which is to block; two of them have a record."""
+    exchange.settings = exchange.settings.__class__("Allow", "", ())
+    exchange.put(*(device(number) for number in range(40)))
+    exchange.put_people(*range(40))
+    govern(connector)
+    organize(connector, default_level="block")
+    enrolled(connector, 0, 1)
+    sync()
+    assert exchange.settings.default_access_level == "Allow"
+    found = Approval.objects.get()
+    assert len(found.settings_held) == 1
+    return found
+
+
+def test_whoever_is_left_out_holds_it_back_until_they_are_allowed(
+    connector: Connector, exchange: FakeExchange, sync: Sync, waiting: Approval
+) -> None:
+    left_out = MobileDevice.objects.get(device_id="ID0007")
+    approval_approve(approval=waiting, actor=ADA, leave_out=[left_out.pk])
+
+    sync(APPLY)
+    sync()
+
+    assert exchange.settings.default_access_level == "Allow"
+    assert not Approval.objects.filter(state=Approval.State.WAITING).exists()
+
+    OverrideFactory(mailbox=left_out.owner, device_id="ID0007")
+    sync()
+
+    assert exchange.settings.default_access_level == "Block"
+    assert exchange.box(7).allowed_device_ids == ("ID0007",)
+    assert exchange.box(0).allowed_device_ids == ("ID0000",)
+
+
+@pytest.mark.parametrize("is_renewed", [True, False])
+def test_allowed_first_and_then_all_approved(
+    connector: Connector, exchange: FakeExchange, sync: Sync, waiting: Approval, is_renewed: bool
+) -> None:
+    OverrideFactory(mailbox=MobileDevice.objects.get(device_id="ID0007").owner, device_id="ID0007")
+    if is_renewed:
+        sync()
+        assert exchange.settings.default_access_level == "Allow"
+        assert not waiting.denials.filter(device__device_id="ID0007").exists()
+
+    approval_approve(approval=waiting, actor=ADA)
+    sync(APPLY)
+
+    assert exchange.settings.default_access_level == "Block"
+    assert exchange.box(7).allowed_device_ids == ("ID0007",)
+    assert exchange.box(8).allowed_device_ids == ()
