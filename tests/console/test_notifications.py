@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import pytest
@@ -98,6 +99,20 @@ class TestList:
         assert "sent@contoso.lab" not in words(browser, device=str(other.public_id))
         for nonsense in ({"state": "x"}, {"organization": "x"}, {"before": "x"}, {"device": "x"}):
             assert "sent@contoso.lab" in words(browser, **nonsense)
+
+    def test_a_devices_page_leads_to_its_own(self, scene: Scene, device: MobileDevice) -> None:
+        NotificationFactory(device=device, recipient="ada@contoso.lab")
+        NotificationFactory(device=DeviceFactory(organization=device.organization), recipient="bob@contoso.lab")
+        browser = scene.client("reader")
+        html = browser.get(reverse("device", args=[device.public_id])).content.decode()
+        link = re.search(r'<a href="([^"]*)">Mails about this device</a>', html)
+        assert link
+        shown = browser.get(link[1]).content.decode()
+        assert "ada@contoso.lab" in shown
+        assert "bob@contoso.lab" not in shown
+        stranger = scene.client("stranger").get(link[1])
+        assert "ada@contoso.lab" not in stranger.content.decode()
+        assert device.device_id not in stranger.content.decode()
 
     def test_pages(self, scene: Scene, device: MobileDevice) -> None:
         NotificationFactory.create_batch(51, device=device)
