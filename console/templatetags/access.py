@@ -150,9 +150,13 @@ def list_words(listed: str) -> str:
 
 @register.filter
 def command_parts(text: str) -> SafeString:
-    """A command, each parameter with its value in one piece: a line else breaks after the hyphen of "-Confirm"."""
-    parts = PARAMETER.split(str(text))
-    return format_html_join(" ", '<span class="command-part">{}</span>', ((part,) for part in parts))
+    """Commands, one a line, each parameter with its value in one piece: else a line breaks after "-" of "-Confirm"."""
+
+    def parts(line: str) -> SafeString:
+        found = PARAMETER.split(line)
+        return format_html_join(" ", '<span class="command-part">{}</span>', ((part,) for part in found))
+
+    return format_html_join("\n", "{}", ((parts(line),) for line in str(text).splitlines()))
 
 
 @register.filter

@@ -54,7 +54,8 @@
   // Tabs that do not all fit: the present one is seen.
   for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
     const bar = tab.closest(".tabs");
-    bar.scrollLeft = tab.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+    const start = tab.getBoundingClientRect().left - bar.getBoundingClientRect().left;
+    bar.scrollLeft = start - Math.max(0, bar.clientWidth - tab.offsetWidth) / 2;
   }
 
   // One box ticks all of its name in the same form; without scripts each is ticked by itself.
