@@ -37,7 +37,8 @@ from connectors.models import ClientAccessServer, Connector
 from connectors.secrets import SecretError
 from connectors.services import server_answered, server_failed
 
-# "sync" reads; "act" writes (decisions). A session is asked for by role so that each can get its own account or limit.
+# "sync" reads, and its sessions refuse all else; "act" writes (decisions). A session is asked for by role so that each
+# can get its own account or limit.
 Role = Literal["sync", "act"]
 OnEvent = Callable[[str, dict[str, object]], None]
 
@@ -112,7 +113,8 @@ def open_sessions(
             ca_file=ca_file,
             silence=settings.SYNC_SILENCE_SECONDS,
             deadline=settings.SYNC_LISTING_DEADLINE_SECONDS,
-            observe_only=current.is_observe_only or bool(observe_only),
+            # Who reads sends nothing else: so that what must only look (a dry run, above all) cannot forget it.
+            observe_only=role == "sync" or current.is_observe_only or bool(observe_only),
         )
         sessions = SessionSet(_servers(current), account, options, Actor(name=f"Gateway ({role})"), on_event, connect)
         try:
