@@ -11,7 +11,7 @@ import io
 import logging
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, BinaryIO
 
@@ -25,6 +25,7 @@ from connectors.models import Tenant
 from connectors.selectors import Person, tenants_for
 from sync.models import CsvImport, ManagedDevice, Presence
 from sync.records.pushed import records_apply, source_claim
+from sync.records.pushed_rows import FIELDS
 from sync.records.record_csv import BYTE_LIMIT, CsvError, Heading, Line, heading_and_rows, lines_read, text_lines
 from sync.records.record_store import COLUMNS, RecordValues, chunks
 
@@ -140,7 +141,8 @@ def import_preview(kept: CsvImport) -> Preview:
     preview = Preview()
     preview.heading, lines = lines_read(_lines(kept))
     for part in chunks(lines):
-        statuses = _statuses(kept.tenant_id, [line.values for line in part if line.values is not None])
+        good = [line.values for line in part if line.values is not None]
+        statuses = _statuses(kept.tenant_id, _completed(kept.tenant_id, preview.heading, good))
         for line in part:
             status = "bad" if line.values is None else statuses[line.values.source_id]
             preview.rows += 1
@@ -152,11 +154,29 @@ def import_preview(kept: CsvImport) -> Preview:
     return preview
 
 
-def _statuses(tenant_id: int, rows: list[RecordValues]) -> dict[str, str]:
-    held = ManagedDevice.objects.filter(
+def _completed(tenant_id: int, heading: Heading, rows: list[RecordValues]) -> list[RecordValues]:
+    """The rows with what is stored in the columns that the file does not name: a file of ids and compliance alone must
+    not take from every phone whose it is."""
+    named = {FIELDS[name].column for name in heading.fields if name is not None}
+    left = [column for column in COLUMNS if column not in named]
+    completed: list[RecordValues] = []
+    for part in chunks(rows):
+        known = {
+            source_id: dict(zip(left, values, strict=True))
+            for source_id, *values in _held(tenant_id, part).values_list("source_id", *left)
+        }
+        completed += [replace(row, **known[row.source_id]) if row.source_id in known else row for row in part]
+    return completed
+
+
+def _held(tenant_id: int, rows: list[RecordValues]) -> QuerySet[ManagedDevice]:
+    return ManagedDevice.objects.filter(
         tenant_id=tenant_id, source=ManagedDevice.Source.PUSHED, source_id__in=[row.source_id for row in rows]
     ).exclude(presence=Presence.GONE)
-    known = {record.source_id: _values(record) for record in held}
+
+
+def _statuses(tenant_id: int, rows: list[RecordValues]) -> dict[str, str]:
+    known = {record.source_id: _values(record) for record in _held(tenant_id, rows)}
     return {
         row.source_id: "new"
         if row.source_id not in known
@@ -183,7 +203,7 @@ def import_apply(*, kept: CsvImport, leave_out_bad: bool, actor: Actor) -> Impor
     stored."""
     _open_check(kept)
     # Read before the transaction, which others wait for.
-    _heading, lines = lines_read(_lines(kept))
+    heading, lines = lines_read(_lines(kept))
     rows: list[RecordValues] = []
     bad = 0
     for line in lines:
@@ -199,6 +219,7 @@ def import_apply(*, kept: CsvImport, leave_out_bad: bool, actor: Actor) -> Impor
         if current is None:
             raise ImportOverError(_over())
         _open_check(current)
+        rows = _completed(kept.tenant_id, heading, rows)
         stored, mailboxes = records_apply(tenant=kept.tenant, source=source, rows=rows, actor=actor)
         CsvImport.objects.filter(pk=kept.pk).update(imported_at=timezone.now(), content=b"")
     logger.info("file of %d records of tenant %s imported by %s", len(rows), kept.tenant.public_id, actor.name)

@@ -162,6 +162,21 @@ class TestImport:
         report = import_apply(kept=kept, leave_out_bad=False, actor=ADA)
         assert (report.created, report.changed, report.unchanged) == (1, 1, 1)
 
+    def test_a_file_of_a_few_columns_leaves_the_others_as_they_are(self, tenant: Any) -> None:
+        """Ids and compliance alone, as somebody exports them: no phone may lose its owner and its id by that."""
+        row = {"id": "r1", "complianceState": "compliant", "easDeviceId": "X1", "userPrincipalName": "ada@contoso.com"}
+        records_upsert(tenant=tenant, rows=[row], actor=ADA)
+        kept = prepare(tenant, "id,complianceState,deviceName\nr1,noncompliant,\nr9,compliant,New\n")
+        assert (import_preview(kept).new, import_preview(kept).changed) == (1, 1)
+
+        report = import_apply(kept=kept, leave_out_bad=False, actor=ADA)
+
+        assert (report.created, report.changed) == (1, 1)
+        found = ManagedDevice.objects.get(source_id="r1")
+        assert (found.compliance, found.eas_device_id, found.upn) == ("noncompliant", "X1", "ada@contoso.com")
+        again = prepare(tenant, "id,complianceState\nr1,noncompliant\n")
+        assert import_preview(again).unchanged == 1
+
     def test_bad_rows_stop_all_unless_they_are_left_out(self, tenant: Any) -> None:
         kept = prepare(tenant, TEXT + "r3,perhaps,,\n")
         preview = import_preview(kept)
