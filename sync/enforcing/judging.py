@@ -64,8 +64,18 @@ def recently_denied(organization_id: int) -> int:
         organization_id=organization_id,
         planned_at__gte=Now() - RECENT,
         state__in=(*Command.OPEN, Command.State.DONE),
-    ).exclude(run__trigger=SyncRun.Trigger.APPROVAL)
-    return rows.aggregate(total=Sum("denies"))["total"] or 0
+        denies__gt=0,
+    )
+    others = rows.exclude(run__trigger=SyncRun.Trigger.APPROVAL)
+    number: int = others.aggregate(total=Sum("denies"))["total"] or 0
+    # Such a run denies the approved, and a few whom nobody was asked about.
+    payloads = rows.filter(run__trigger=SyncRun.Trigger.APPROVAL).values_list("payload", flat=True)
+    devices = {device for payload in payloads for device in payload.get("denies", ())}
+    approved: set[int] = set()
+    for part in blocks(devices, IN):
+        held = HeldDenial.objects.filter(approval__organization=organization_id, device__in=part, is_approved=True)
+        approved.update(held.values_list("device_id", flat=True))
+    return number + len(devices - approved)
 
 
 def judge(loaded: Loaded, verdicts: Mapping[Key, Verdict], plan: Plan) -> Judged:

@@ -20,12 +20,13 @@ from connectors.actors import SCHEDULE
 from connectors.exchange.client import ExchangeClient
 from connectors.models import Connector, ExchangeOrganization
 from sync.enforcing.enforce import Enforcement, enforce
-from sync.enforcing.loading import is_enforcing, is_governed
+from sync.enforcing.loading import doubts_of, is_enforcing, is_governed
 from sync.events import WARNING
 from sync.lease import Lease
 from sync.models import Command, Mailbox, MobileDevice, RunEvent, SyncRun
 from sync.observing.mailboxes import mailboxes_observe_all, mailboxes_observe_some
 from sync.observing.observe import phase_begin
+from sync.policies.policy_rows import tenant_policy
 from sync.records.sources import RefreshReport, records_refresh
 from sync.services import sync_request
 
@@ -86,16 +87,17 @@ class SecondHalf:
     # --- what earlier runs left ---
 
     def _is_owed(self) -> bool:
-        """Whether a quick sync finds records readable that were not, or finds that a run which was to decide everybody
-        never came to it although it had read the records: then somebody has been left as he was whom nothing that
-        changes now concerns."""
-        if self.run.kind != SyncRun.Kind.QUICK or self.is_dry:
+        """Whether a quick sync finds that nothing is doubted any more that was, or that a run which was to decide
+        everybody never came to it although it had read the records: then somebody has been left as he was whom nothing
+        that changes now concerns."""
+        tenant = self.connector.organization.tenant_id
+        if self.run.kind != SyncRun.Kind.QUICK or self.is_dry or doubts_of(tenant, tenant_policy(tenant)):
             return False
         runs = SyncRun.objects.filter(connector=self.connector, is_dry_run=False).exclude(pk=self.run.pk)
         whole = runs.filter(kind__in=(SyncRun.Kind.FULL, SyncRun.Kind.APPLY))
         last = whole.filter(status=SyncRun.Status.SUCCEEDED).order_by("-pk").values_list("pk", flat=True).first()
         since = runs.filter(pk__gte=last or 0)
-        doubted = RunEvent.objects.filter(run__in=since, code__in=("records_failed", "records_incomplete"))
+        doubted = RunEvent.objects.filter(run__in=since, code__in=("records_failed", "records_incomplete", "withheld"))
         broken = whole.filter(pk__gt=last or 0).exclude(status__in=(*SyncRun.ACTIVE, SyncRun.Status.SUCCEEDED))
         began = RunEvent.objects.filter(run__in=broken, code="phase", params__phase=SyncRun.Phase.RECORDS)
         return doubted.exists() or began.exists()

@@ -3,7 +3,7 @@ administrator said out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -49,6 +49,11 @@ def let_in(exchange: FakeExchange) -> int:
 
 def kept_out(exchange: FakeExchange) -> int:
     return sum(1 for box in exchange.mailboxes.values() if box.blocked_device_ids)
+
+
+def deny(numbers: Iterable[int]) -> None:
+    ids = [device(number).device_id for number in numbers]
+    ManagedDevice.objects.filter(eas_device_id__in=ids).update(compliance="noncompliant")
 
 
 class TestAnAdministratorsBlock:
@@ -140,6 +145,26 @@ class TestGuardCounts:
 
         assert exchange.settings.default_access_level == "Allow"
         assert run.held >= NUMBER - 1
+
+    def test_whom_nobody_was_asked_about_although_an_approval_had_the_run_made(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        sync()
+        deny(range(15))
+        sync()
+        approval_approve(approval=Approval.objects.get(), actor=ADA)
+        deny(range(15, 23))
+        sync(APPLY)
+        assert kept_out(exchange) == 15 + 8
+        deny(range(23, 27))
+
+        run = sync()
+
+        assert kept_out(exchange) == 15 + 8
+        assert run.held == 4
 
 
 class TestAbsence:
@@ -238,6 +263,24 @@ class TestAfterDoubt:
         assert exchange.box(60).blocked_device_ids == ("ID0060",)
         sync(QUICK)
         assert SyncRun.objects.latest("pk").kind == QUICK
+
+    def test_what_was_withheld_while_there_were_no_records_at_all(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Allow")
+        govern(connector, guard_devices=1000)
+        DeviceSource.objects.update(last_pushed_at=None)
+        sync()
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == QUICK
+
+        DeviceSource.objects.update(last_pushed_at=timezone.now())
+        sync(QUICK)
+        sync(APPLY)
+
+        assert SyncRun.objects.filter(kind=APPLY).count() == 1
+        assert SyncRun.objects.get(kind=APPLY).trigger == SyncRun.Trigger.SCHEDULE
+        assert kept_out(exchange) == NUMBER
 
     def test_records_that_a_run_read_which_then_failed(
         self, connector: Connector, exchange: FakeExchange, sync: Sync
