@@ -10,6 +10,7 @@ Refuses to know which template, language or values a device calls for.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import html
 import re
 import unicodedata
@@ -66,9 +67,10 @@ TAGS = frozenset(
 )  # fmt: skip
 SCHEMES = frozenset({"http", "https", "mailto", "tel"})
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([^{}\n]*?)\s*\}\}")
-_TAG = re.compile(r"<\s*/?\s*([A-Za-z][A-Za-z0-9:-]*)([^<>]*)")
-_ATTRIBUTE = re.compile(r"([A-Za-z][\w:-]*)\s*=")
+# Whoever may see the preview may send it any text: none of these looks at a sign more than a few times.
+_PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+_TAG = re.compile(r"<\s*+(?:/\s*+)?([A-Za-z][A-Za-z0-9:-]*+)([^<>]*+)")
+_ATTRIBUTE = re.compile(r"(?<![\w:-])([A-Za-z][\w:-]*+)\s*+=")
 _MAIL_ADDRESS = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[^\s@<>\"']+")
 # Characters that turn or hide the text around them.
 _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF}
@@ -128,18 +130,18 @@ def _body_problems(body: str) -> Iterator[TemplateProblem]:
         return
     found = [*_placeholder_problems("body", body), *_html_problems(body)]
     yield from sorted(found, key=lambda one: (one.line, one.column))
-    if "enrollment_link" not in _PLACEHOLDER.findall(body):
+    if "enrollment_link" not in map(_name, _PLACEHOLDER.finditer(body)):
         yield TemplateProblem("missing_link", "body", is_error=False)
 
 
 def _placeholder_problems(part: str, text: str) -> Iterator[TemplateProblem]:
     for match in _PLACEHOLDER.finditer(text):
-        name = match[1]
+        name = _name(match)
         if name in PLACEHOLDERS:
             continue
         line, column = _position(text, match.start())
-        if not name:
-            yield TemplateProblem("malformed_placeholder", part, line, column, match[0])
+        if not name or "\n" in name:
+            yield TemplateProblem("malformed_placeholder", part, line, column, match[0][:40])
             continue
         wanted = re.sub(r"[\s-]+", "_", name.strip().lower())
         near = difflib.get_close_matches(wanted, PLACEHOLDERS, 1, 0.6)
@@ -200,6 +202,10 @@ def _position(text: str, offset: int) -> tuple[int, int]:
     return line, offset - (text.rfind("\n", 0, offset) + 1) + 1
 
 
+def _name(placeholder: re.Match[str]) -> str:
+    return placeholder[1].strip()
+
+
 # --- rendering --------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +227,9 @@ def render(template: MailTemplate, values: Mapping[str, str], language: str = "e
         url_schemes=set(SCHEMES),
         link_rel=None,
     )
-    subject = _clean(_PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), template.subject))[:SUBJECT_LIMIT]
+    subject = _clean(_PLACEHOLDER.sub(lambda match: known.get(_name(match), match[0]), template.subject))[
+        :SUBJECT_LIMIT
+    ]
     return RenderedMail(subject, mail_html.document(cleaned, subject, code), mail_html.plain(cleaned))
 
 
@@ -236,14 +244,16 @@ class _Filling:
 
     def __init__(self, text: str, values: Mapping[str, str]) -> None:
         self._values = list(values.items())
-        stem = "placeholder"
-        while stem in text.lower():
-            stem += "x"
+        # A word that no text holds, of the same length whatever the text is.
+        stem = text
+        while stem in text:
+            stem = f"p{hashlib.sha256(stem.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}n"
         self._word = re.compile(rf"{stem}(\d+)end")
         numbers = {name: number for number, (name, _) in enumerate(self._values)}
 
         def mark(match: re.Match[str]) -> str:
-            return f"{stem}{numbers[match[1]]}end" if match[1] in numbers else match[0]
+            number = numbers.get(_name(match))
+            return match[0] if number is None else f"{stem}{number}end"
 
         self.marked = _PLACEHOLDER.sub(mark, text)
 

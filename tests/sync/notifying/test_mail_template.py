@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -81,6 +82,8 @@ PROBLEMS: dict[str, tuple[str, str, list[TemplateProblem]]] = {
         "x", f"{OK}\nDear {{{{person", [TemplateProblem("malformed_placeholder", "body", 2, 6, "{{person")]),
     "not opened": (
         "x", f"{OK}\nperson}}}}", [TemplateProblem("malformed_placeholder", "body", 2, 1, "person}}")]),
+    "over two lines": (
+        "x", f"{OK} {{{{per\nson}}}}", [TemplateProblem("malformed_placeholder", "body", 1, 27, "{{per\nson}}")]),
     "no name": ("x", f"{OK} {{{{ }}}}", [TemplateProblem("malformed_placeholder", "body", 1, 27, "{{ }}")]),
     "no subject": (" ", OK, [TemplateProblem("empty", "subject")]),
     "no text": ("x", "\n", [TemplateProblem("empty", "body")]),
@@ -122,6 +125,32 @@ def test_the_built_in_texts_are_right(language: str, kind: str) -> None:
     template = default_template(kind, language)
     assert validate(template) == ()
     assert template != default_template(kind, "en" if language != "en" else "zh-hant")
+
+
+LONG = 20_000
+LONG_BODIES = {
+    "a placeholder that does not end": "{{" + " " * LONG,
+    "one over many lines": "{{" + "\n" * LONG,
+    "many that do not end": "{{ " * LONG,
+    "a tag that does not begin": "<div>\n<" + " " * LONG,
+    "tags that do not begin": "<div>\n" + "< " * LONG,
+    "an attribute without end": "<b " + "a" * LONG + ">",
+    "brackets": "[" * LONG,
+    "pictures": "![" * LONG,
+    "emphasis": "*a_" * LONG,
+    "what stands for a placeholder": "placeholder" + "x" * (LONG // 2) + "{{date}}" * LONG,
+    "links without end": "<a href='{{date}}'>" * LONG,
+}
+
+
+@pytest.mark.parametrize("body", LONG_BODIES.values(), ids=LONG_BODIES)
+def test_no_text_takes_long(body: str) -> None:
+    """Whoever may see the preview may send it any text."""
+    template = MailTemplate("{{" + " " * LONG, body[:LONG])
+    started = time.process_time()
+    validate(template)
+    render(template, {"date": "2026-11-27"})
+    assert time.process_time() - started < 2
 
 
 # --- rendering --------------------------------------------------------------------------------------------------
