@@ -6,12 +6,14 @@ import re
 
 import pytest
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch, reverse
 from pytest_django import Settings
 
 from console.accounts.addresses import client_address
+from console.accounts.first_admin import first_admin_create
 from tests.console.conftest import Scene
 from tests.factories import PASSWORD, UserFactory
 
@@ -196,3 +198,23 @@ class TestLanguage:
             ("en", "English"),
             ("zh-hant", "繁體中文"),
         ]
+
+
+class TestFirstAdministrator:
+    @pytest.mark.parametrize(("password", "words"), [("tr0ub4dor", "at least 12 characters"), (PASSWORD, "")])
+    def test_a_weak_password_is_taken_and_told(
+        self, settings: Settings, caplog: pytest.LogCaptureFixture, password: str, words: str
+    ) -> None:
+        settings.FIRST_ADMIN_PASSWORD = password
+        assert first_admin_create() == "(from GATEHOUSE_ADMIN_PASSWORD)"
+        assert get_user_model().objects.get().check_password(password)
+        assert ("GATEHOUSE_ADMIN_PASSWORD is weak" in caplog.text, words in caplog.text) == (bool(words), True)
+        assert password not in caplog.text
+        assert first_admin_create() == ""
+
+    def test_a_generated_one_is_long_and_shown_once(self, settings: Settings) -> None:
+        settings.FIRST_ADMIN_PASSWORD = ""
+        shown = first_admin_create()
+        assert len(shown) >= 16
+        assert get_user_model().objects.get(is_superuser=True).check_password(shown)
+        assert first_admin_create() == ""
