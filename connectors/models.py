@@ -284,6 +284,9 @@ class NotificationAccount(models.Model):
     ews_url = models.CharField(max_length=255, blank=True, help_text="Empty: found by Autodiscover.")
     # Where Autodiscover is asked when not at the sender's domain.
     autodiscover_url = models.CharField(max_length=255, blank=True)
+    known_ews_url = models.CharField(
+        max_length=1000, blank=True, help_text="What Autodiscover named last; it is asked again when nothing is there."
+    )
     smtp_host = models.CharField(max_length=255, blank=True)
     smtp_port = models.PositiveIntegerField(default=587, validators=[MaxValueValidator(65535)])
     smtp_security = models.CharField(max_length=8, choices=Security.choices, default=Security.STARTTLS)

@@ -79,6 +79,7 @@ def notification_account_configure(
     clean = _clean(settings)
     for name in _FIELDS:
         setattr(row, name, getattr(clean, name))
+    row.known_ews_url = ""
     row.last_error_code, row.last_error_params, row.last_error_at = "", {}, None
     row.save()
     logger.info("notification account of %s set to %s by %s", organization.public_id, row.channel, actor.name)
@@ -249,6 +250,7 @@ def mail_account_of(row: NotificationAccount) -> MailAccount:
         authentication=row.authentication or Authentication.NTLM,
         ews_url=row.ews_url,
         autodiscover_url=row.autodiscover_url,
+        known_ews_url=row.known_ews_url,
         smtp_host=row.smtp_host,
         smtp_port=row.smtp_port,
         security=row.smtp_security,
@@ -260,18 +262,36 @@ def mailer_for(
     organization: ExchangeOrganization,
     *,
     options: MailOptions = MailOptions(),  # noqa: B008 (frozen)
+    is_address_known: bool = True,
     open_with: OpenMailer = open_mailer,
 ) -> Iterator[Mailer]:
     """A mailer of the organization's account, read anew at each call; closed with the context. Hold no transaction.
 
+    is_address_known False: Autodiscover is asked even though it named an address before. What it names is kept.
     Raises MailError; MailStopError mail_not_configured and mail_secret_unreadable beside what opening raises.
     """
     row = notification_account_of(organization)
     account = mail_account_of(row)
+    if not is_address_known:
+        account = replace(account, known_ews_url="")
     with ExitStack() as stack:
         if row.ca_certificates:
             options = replace(options, ca_file=stack.enter_context(authority_file(row.ca_certificates)))
-        yield stack.enter_context(open_with(account, options))
+        mailer = stack.enter_context(open_with(account, options))
+        try:
+            yield mailer
+        finally:
+            _address_keep(row, mailer.ews_url)
+
+
+def _address_keep(row: NotificationAccount, ews_url: str) -> None:
+    """What Autodiscover named, unless it was the same already, or the account was set up anew meanwhile."""
+    most = NotificationAccount._meta.get_field("known_ews_url").max_length or 0
+    if row.channel != NotificationAccount.Channel.EWS or row.ews_url or not 0 < len(ews_url) <= most:
+        return
+    if ews_url != row.known_ews_url:
+        same = {name: getattr(row, name) for name in ("channel", "sender", "ews_url", "autodiscover_url")}
+        NotificationAccount.objects.filter(pk=row.pk, **same).update(known_ews_url=ews_url)
 
 
 def notification_account_test(
@@ -279,7 +299,7 @@ def notification_account_test(
 ) -> tuple[Check, ...]:
     """Try the account up to sending, and keep on its row what was wrong. Takes seconds; raises no MailError."""
     try:
-        with mailer_for(organization, options=TEST_OPTIONS, open_with=open_with) as mailer:
+        with mailer_for(organization, options=TEST_OPTIONS, is_address_known=False, open_with=open_with) as mailer:
             checks = mailer.verify()
     except MailError as error:
         checks = (Check("connection", is_ok=False, error=error),)

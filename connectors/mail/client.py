@@ -27,8 +27,9 @@ class MailAccount:
     kind: ews or smtp. sender: the account's primary SMTP address; with EWS the mailbox that sends, and keeps a copy.
     sender_name: shown beside the address (SMTP; Exchange shows the mailbox's own). username "": SMTP without sign-in.
     authentication: kerberos, negotiate, ntlm or basic (EWS; negotiate is NTLM under the other name). ews_url "": by
-    Autodiscover; autodiscover_url is asked before the places that the sender's domain names. security: starttls, tls
-    or none (SMTP). password "" with kerberos: by the worker's own ticket or keytab.
+    Autodiscover; autodiscover_url is asked before the places that the sender's domain names. known_ews_url: what
+    Autodiscover named before; it is asked again only when nothing usable answers there. security: starttls, tls or
+    none (SMTP). password "" with kerberos: by the worker's own ticket or keytab.
     address: what is dialled in place of every server's name, which certificates are still checked against; "host", and
     for EWS also "host:port".
     """
@@ -41,6 +42,7 @@ class MailAccount:
     authentication: str = "ntlm"
     ews_url: str = ""
     autodiscover_url: str = ""
+    known_ews_url: str = ""
     smtp_host: str = ""
     smtp_port: int = 587
     security: str = "starttls"

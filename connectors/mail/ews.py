@@ -29,6 +29,9 @@ from connectors.mail.translate import UnexpectedStatusError, translate
 # Every version in scope takes it (exchange.md 6.2); what the server's own version is, its first answer tells.
 FIRST_VERSION = Version(Build(14, 2), "Exchange2010_SP2")
 
+# What may mean that EWS is not where it was any more: nothing answers, something else does, or without the mailbox.
+_MOVED = ("mail_unreachable", "mail_not_ews", "mail_certificate", "mail_server_failed", "mail_no_mailbox")
+
 
 class _NoticeId(ExtendedProperty):  # type: ignore[misc]  # exchangelib has no types
     """Our mail's id, beside InternetMessageId, which a transport may replace."""
@@ -83,7 +86,9 @@ class EwsMailer:
 
     def __init__(self, account: MailAccount, options: MailOptions) -> None:
         self._mail_account, self._options = account, options
-        self._ews_url = account.ews_url
+        self._ews_url = account.ews_url or account.known_ews_url
+        # Of an address that Autodiscover named some time ago, it may be asked again, once.
+        self._is_old = not account.ews_url and bool(account.known_ews_url)
         self._opened: Account | None = None
 
     @property
@@ -96,9 +101,8 @@ class EwsMailer:
         return autodiscover.host(self._ews_url) or self._mail_account.domain
 
     def send(self, message: Message) -> Receipt:
+        account, sent = self._ready()  # before anything is sent: what fails here has sent nothing
         with self._translated():
-            account = self._account()
-            sent = account.sent  # before anything is sent: what fails here has sent nothing
             item = EwsMessage(
                 account=account,
                 subject=message.subject,
@@ -112,17 +116,18 @@ class EwsMailer:
         return Receipt(message.message_id, self.server)
 
     def find_sent(self, message_id: str) -> bool:
+        _, sent = self._ready()
         with self._translated():
-            return int(self._account().sent.filter(gatehouse_notice=message_id).count()) > 0
+            return int(sent.filter(gatehouse_notice=message_id).count()) > 0
 
     def verify(self) -> tuple[Check, ...]:
         checks: list[Check] = []
         try:
             with self._translated():
-                account = self._account()
+                self._account()
             checks.append(Check("address", is_ok=True, detail=self._ews_url))
-            with self._translated():
-                folder = account.sent
+            account, folder = self._ready()
+            checks = [Check("address", is_ok=True, detail=self._ews_url)]  # it may be another one by now
             version = account.version
         except MailError as error:
             checks.append(Check(_step(error), is_ok=False, detail=error.remote_text, error=error))
@@ -137,6 +142,36 @@ class EwsMailer:
     def close(self) -> None:
         if self._opened is not None:
             self._opened.protocol.close()
+
+    def _ready(self) -> tuple[Account, Any]:
+        """The account, signed in, and its Sent Items: at the known address, or where Autodiscover says that EWS is by
+        now. Raises MailError."""
+        try:
+            return self._signed_in()
+        except MailError as error:
+            if not self._has_moved(error):
+                raise
+        return self._signed_in()
+
+    def _signed_in(self) -> tuple[Account, Any]:
+        with self._translated():
+            account = self._account()
+            return account, account.sent
+
+    def _has_moved(self, error: MailError) -> bool:
+        """Whether Autodiscover names another address now than the old one, at which the error came."""
+        if not self._is_old or error.code not in _MOVED:
+            return False
+        self._is_old = False
+        try:
+            found = self._discovered()
+        except MailError:
+            return False
+        if found.lower() == self._ews_url.lower():
+            return False
+        self.close()
+        self._ews_url, self._opened = found, None
+        return True
 
     def _account(self) -> Account:
         if self._opened is None:

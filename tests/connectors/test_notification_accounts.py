@@ -233,3 +233,73 @@ class TestOpening:
         notification_account_test(organization, open_with=fake.open)
         assert fake.options is not None
         assert fake.options.connect_timeout + fake.options.read_timeout < 30
+
+
+NAMED = "https://mail.contoso.com/EWS/Exchange.asmx"
+
+
+class TestAddressThatAutodiscoverNamed:
+    def test_it_is_kept_and_told_to_the_next_mailer(self, organization: ExchangeOrganization) -> None:
+        configure(organization, EWS)
+        fake = FakeMailer()
+        with mailer_for(organization, open_with=fake.open):
+            pass
+        assert fake.account is not None
+        assert (fake.account.ews_url, fake.account.known_ews_url) == ("", "")
+        with mailer_for(organization, open_with=fake.open):
+            pass
+        assert (fake.account.ews_url, fake.account.known_ews_url) == ("", NAMED)
+
+    def test_it_is_kept_where_the_session_failed(self, organization: ExchangeOrganization) -> None:
+        configure(organization, EWS)
+        with pytest.raises(MailStopError), mailer_for(organization, open_with=FakeMailer().open):
+            raise MailStopError("no", code="mail_mailbox_full")
+        assert notification_account_of(organization).known_ews_url == NAMED
+
+    def test_another_one_takes_its_place(self, organization: ExchangeOrganization) -> None:
+        configure(organization, EWS)
+        NotificationAccount.objects.update(known_ews_url="https://old.contoso.com/EWS/Exchange.asmx")
+        with mailer_for(organization, open_with=FakeMailer().open):
+            pass
+        assert notification_account_of(organization).known_ews_url == NAMED
+
+    def test_the_test_looks_for_it_anew(self, organization: ExchangeOrganization) -> None:
+        configure(organization, EWS)
+        NotificationAccount.objects.update(known_ews_url="https://old.contoso.com/EWS/Exchange.asmx")
+        fake = FakeMailer()
+        notification_account_test(organization, open_with=fake.open)
+        assert fake.account is not None
+        assert fake.account.known_ews_url == ""
+        assert notification_account_of(organization).known_ews_url == NAMED
+
+    def test_saving_forgets_it(self, organization: ExchangeOrganization) -> None:
+        row = configure(organization, EWS)
+        NotificationAccount.objects.update(known_ews_url=NAMED)
+        configure(organization, EWS)
+        row.refresh_from_db()
+        assert row.known_ews_url == ""
+
+    @pytest.mark.parametrize("settings", [SMTP, replace(EWS, ews_url=NAMED)])
+    def test_none_is_kept_where_none_is_looked_for(
+        self, organization: ExchangeOrganization, settings: NotificationAccountSettings
+    ) -> None:
+        configure(organization, settings)
+        with mailer_for(organization, open_with=FakeMailer().open):
+            pass
+        assert notification_account_of(organization).known_ews_url == ""
+
+    def test_none_is_kept_of_an_account_that_was_set_up_anew_meanwhile(
+        self, organization: ExchangeOrganization
+    ) -> None:
+        configure(organization, EWS)
+        with mailer_for(organization, open_with=FakeMailer().open):
+            configure(organization, replace(EWS, sender="phones@fabrikam.com", password=Secret("y")))
+        assert notification_account_of(organization).known_ews_url == ""
+
+    def test_one_that_is_too_long_is_not_kept(self, organization: ExchangeOrganization) -> None:
+        configure(organization, EWS)
+        fake = FakeMailer()
+        fake.ews_url = NAMED + "x" * 1000
+        with mailer_for(organization, open_with=fake.open):
+            pass
+        assert notification_account_of(organization).known_ews_url == ""
