@@ -21,6 +21,7 @@ from connectors.exchange.clixml import CliObject, ClixmlError, display, read_obj
 from connectors.exchange.cmdlets import is_reading
 from connectors.exchange.errors import ObserveOnlyError, TransientError
 from connectors.exchange.fragments import OUTPUT, FastFragmenter, RawMessage
+from connectors.exchange.invocation import Invocation, InvocationSerializer
 from connectors.exchange.wsman import Connection
 
 CONFIGURATION = "Microsoft.Exchange"
@@ -85,6 +86,7 @@ class FastPool(RunspacePool):
             max_runspaces=1,
             idle_timeout=options.idle_timeout,
         )
+        self._serializer = InvocationSerializer()
         self._fragmenter = FastFragmenter(connection.max_payload_size, self._serializer)
         self.is_observe_only = options.observe_only
         self._options = options
@@ -160,12 +162,15 @@ class FastPipeline(PowerShell):
 
     def begin_invoke(self, *arguments: Any, **options: Any) -> None:
         """pypsrp's hook, by which every command leaves. Raises ObserveOnlyError in place of sending what may change
-        something, when the session only observes: whoever made the command, and whatever made it."""
+        something, when the session only observes: whoever made the command, and whatever made it. Input and options,
+        which no cmdlet of ours has, are refused."""
         if self.runspace_pool.is_observe_only:
             for command in self.commands:
                 if command.is_script or not is_reading(str(command.cmd)):
                     raise ObserveOnlyError("the session only observes", cmdlet=str(command.cmd))
-        super().begin_invoke(*arguments, **options)
+        if arguments or options or self.state != PSInvocationState.NOT_STARTED or not self.commands:
+            raise InvalidPSRPOperation("a pipeline is begun once, with commands and nothing else")
+        self._invoke(Invocation(self.commands, self.runspace_pool.protocol_version or ""))
 
     def poll(self, timeout: int) -> list[bytes]:
         """One Receive: the raw objects that came; none when nothing came within `timeout` seconds."""

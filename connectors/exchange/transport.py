@@ -125,10 +125,17 @@ class Watch:
 
 
 class _Adapter(HTTPAdapter):
-    """Dials `address` for every host, checks certificates against the host, and waits under a watch."""
+    """Dials `address` for every host, checks certificates against the host, and waits under a watch.
+
+    What requests would find out anew for each message (which pool, which authorities, whether their file is there) is
+    found once: there is one server, and how it is reached does not change.
+    """
 
     def __init__(self, address: str, watch: Watch) -> None:
         self._address = address
+        self._pool: Any = None
+        self._pool_for: tuple[object, ...] = ()
+        self._verified: Any = None
         self._pool_classes = _pool_classes(watch)
         super().__init__()
         self.poolmanager.pool_classes_by_scheme = self._pool_classes
@@ -142,6 +149,24 @@ class _Adapter(HTTPAdapter):
             return host, options
         named = {"server_hostname": name, "assert_hostname": name} if host["scheme"] == "https" else {}
         return {**host, "host": self._address}, {**options, **named}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        wanted = (request.url, verify, cert, tuple((proxies or {}).items()))
+        if self._pool is None or self._pool_for != wanted:
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            self._pool_for, self._verified = wanted, None
+        return self._pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if conn is not self._verified:
+            super().cert_verify(conn, url, verify, cert)
+            self._verified = conn
+
+    def close(self) -> None:
+        super().close()
+        self._pool = self._verified = None
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)

@@ -1,5 +1,6 @@
 """WS-Man over our transport: the payload of a large Receive is found by scanning bytes, where pypsrp's own path would
-copy and parse it several times. Everything else is pypsrp's.
+copy and parse it several times, and an envelope is made of pieces, where it would build a tree. Everything else is
+pypsrp's.
 
 What is cut out is only ever the text of a rsp:Stream; the rest of the envelope goes through the XML parser and must
 say that it answers this request, or it is refused.
@@ -8,9 +9,11 @@ say that it answers this request, or it is refused.
 from __future__ import annotations
 
 import binascii
+import uuid
 import xml.etree.ElementTree as ET  # of a server that has signed in to us
 from collections.abc import Callable
 from dataclasses import dataclass
+from xml.sax.saxutils import quoteattr
 
 import requests
 from pypsrp.exceptions import WinRMError, WinRMTransportError, WSManFaultError
@@ -41,6 +44,70 @@ class Connection(WSMan):
     def __init__(self, endpoint: Endpoint, account: Account, options: Options, watch: Watch) -> None:
         super().__init__(operation_timeout=options.operation_timeout, **arguments(endpoint, account, options))
         self.transport = Transport(endpoint, account, options, watch)
+        self._templates: dict[tuple[object, ...], list[bytes]] = {}
+
+    def invoke(
+        self,
+        action: str,
+        resource_uri: str,
+        resource: ET.Element | None,
+        option_set: OptionSet | None = None,
+        selector_set: SelectorSet | None = None,
+        timeout: int | None = None,
+        *,
+        retries_on_read_timeout: int = 0,
+    ) -> ET.Element:
+        """pypsrp's hook: any request but a Receive. `retries_on_read_timeout` is refused: nothing is sent twice."""
+        body = "" if resource is None else ET.tostring(resource, encoding="unicode")
+        message_id, message = self._envelope(action, resource_uri, option_set, selector_set, timeout, body)
+        # Longer than the operation may take, so that the server is the one that says so.
+        wait = timeout + 2 if timeout else None
+        try:
+            answer = self.transport.send(message, timeout=wait)
+        except WinRMTransportError as error:
+            raise self._fault(error) from None
+        envelope = ET.fromstring(answer)  # noqa: S314 - the envelope of the server that we signed in to
+        _related(envelope, message_id)
+        return envelope
+
+    def _envelope(
+        self,
+        action: str,
+        resource_uri: str,
+        options: OptionSet | None,
+        selectors: SelectorSet | None,
+        timeout: int | None,
+        body: str,
+    ) -> tuple[str, bytes]:
+        """The message's id as an answer names it, and the message. pypsrp's header, made once for all messages alike
+        but for their id."""
+        chosen = [repr(one.values) if one is not None else "" for one in (options, selectors)]
+        key = (action, resource_uri, *chosen, timeout, self.max_envelope_size)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = self._template(action, resource_uri, options, selectors, timeout)
+        message_id = str(uuid.uuid4()).upper()
+        before, between, after = template
+        return f"uuid:{message_id}", b"".join((before, message_id.encode(), between, body.encode(), after))
+
+    def _template(
+        self,
+        action: str,
+        resource_uri: str,
+        options: OptionSet | None,
+        selectors: SelectorSet | None,
+        timeout: int | None,
+    ) -> list[bytes]:
+        """The three pieces of an envelope around its id and its body."""
+        s = NAMESPACES["s"]
+        message_id, header = self._create_header(action, resource_uri, options, selectors, timeout)
+        envelope = ET.Element(f"{{{s}}}Envelope")
+        envelope.append(header)
+        place = str(uuid.uuid4())
+        ET.SubElement(envelope, f"{{{s}}}Body").text = place
+        whole: bytes = ET.tostring(envelope, encoding="utf-8", method="xml")
+        before, _, rest = whole.partition(message_id.encode())
+        return [before, *rest.split(place.encode())]
 
     def receive_data(
         self,
@@ -62,7 +129,7 @@ class Connection(WSMan):
         while True:
             try:
                 answer = self.transport.send(message, timeout=(self.transport.connection_timeout, max(wait, 0.1)))
-                return self._received(answer, f"uuid:{message_id}")
+                return self._received(answer, message_id)
             except WinRMTransportError as error:
                 fault = self._fault(error)
                 if getattr(fault, "code", None) == OPERATION_TIMED_OUT:
@@ -76,19 +143,12 @@ class Connection(WSMan):
     def _receive_message(
         self, resource_uri: str, selectors: SelectorSet | None, command_id: str | None, timeout: int
     ) -> tuple[str, bytes]:
-        rsp, s = NAMESPACES["rsp"], NAMESPACES["s"]
-        receive = ET.Element(f"{{{rsp}}}Receive")
-        stream = ET.SubElement(receive, f"{{{rsp}}}DesiredStream")
-        stream.text = "stdout"
-        if command_id is not None:
-            stream.attrib["CommandId"] = command_id
         options = OptionSet()
         options.add_option("WSMAN_CMDSHELL_OPTION_KEEPALIVE", "True")
-        message_id, header = self._create_header(WSManAction.RECEIVE, resource_uri, options, selectors, timeout)
-        envelope = ET.Element(f"{{{s}}}Envelope")
-        envelope.append(header)
-        ET.SubElement(envelope, f"{{{s}}}Body").append(receive)
-        return message_id, ET.tostring(envelope, encoding="utf-8", method="xml")
+        of = f" CommandId={quoteattr(command_id)}" if command_id is not None else ""
+        stream = f"<rsp:DesiredStream{of}>stdout</rsp:DesiredStream>"
+        body = f'<rsp:Receive xmlns:rsp="{NAMESPACES["rsp"]}">{stream}</rsp:Receive>'
+        return self._envelope(WSManAction.RECEIVE, resource_uri, options, selectors, timeout, body)
 
     @staticmethod
     def _parse_wsman_fault(xml_text: str) -> WSManFaultError:
@@ -107,9 +167,7 @@ class Connection(WSMan):
     def _received(self, answer: bytes, message_id: str) -> Received:
         skeleton, payloads = cut(answer)
         envelope = ET.fromstring(skeleton)  # noqa: S314 - the envelope of the server that we signed in to
-        related = envelope.find("s:Header/wsa:RelatesTo", NAMESPACES)
-        if related is None or related.text != message_id:
-            raise WinRMError("an answer to another request")
+        _related(envelope, message_id)
         response = envelope.find("s:Body/rsp:ReceiveResponse", NAMESPACES)
         if response is None:
             raise WinRMError("no ReceiveResponse in the answer to a Receive")
@@ -129,6 +187,13 @@ class Connection(WSMan):
         state = response.find("rsp:CommandState", NAMESPACES)
         is_done = state is not None and state.get("State", "").endswith("/Done")
         return Received(parts[0] if len(parts) == 1 else b"".join(parts), is_done)
+
+
+def _related(envelope: ET.Element, message_id: str) -> None:
+    """Raises WinRMError for the answer to another request."""
+    related = envelope.find("s:Header/wsa:RelatesTo", NAMESPACES)
+    if related is None or related.text != message_id:
+        raise WinRMError("an answer to another request")
 
 
 def cut(answer: bytes) -> tuple[bytes, list[memoryview]]:
