@@ -19,6 +19,7 @@ from psrpcore.types import PSInvocationState, PSRPMessageType
 from lab.exchange import values
 from lab.exchange.contract import Command, Failure, ObjectXml, Output, Progress, Warn
 from lab.exchange.streams import OutputQueue
+from lab.workers import Workers
 
 if TYPE_CHECKING:
     from lab.exchange.shell import Shell
@@ -31,6 +32,7 @@ _FRAGMENT_HEADER = struct.Struct(">QQBI")
 _MESSAGE_HEADER = struct.Struct("<iI16s16s")
 _TO_CLIENT = 1
 _START, _END = 1, 2
+WORKERS = Workers("command")
 
 
 class RunningCommand:
@@ -56,7 +58,7 @@ class RunningCommand:
     def begin(self, commands: tuple[Command, ...]) -> None:
         """Run it. To be called once."""
         self.commands = commands
-        threading.Thread(target=self._run, name=f"command-{self.id}", daemon=True).start()
+        WORKERS.begin(self._run)
 
     def stop(self) -> None:
         """Have it end as Stopped; what is queued is dropped. Returns at once."""
