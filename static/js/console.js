@@ -36,6 +36,13 @@
     search.querySelector("button").click();
   });
 
+  // Where the preview stands below, the button that renews it also leads there.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-preview-button]");
+    const frame = button && document.getElementById(button.form.dataset.previews);
+    if (frame && frame.getBoundingClientRect().top > window.innerHeight) frame.parentElement.scrollIntoView();
+  });
+
   for (const counter of document.querySelectorAll("[data-counts]")) {
     const field = document.getElementById(counter.dataset.counts);
     const count = () => {

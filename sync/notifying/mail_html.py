@@ -50,7 +50,7 @@ def document(cleaned: str, subject: str, language: str) -> str:
         'style="background:#f5f5f5"><tr><td align="center" style="padding:24px 12px">'
         '<table role="presentation" width="100%" cellpadding="0" cellspacing="0" border="0" style="max-width:600px">'
         '<tr><td class="sheet" align="left" style="padding:28px;border-radius:8px;background:#ffffff;color:#242424;'
-        f'font-family:{_FONT};font-size:16px;line-height:1.5;overflow-wrap:break-word">{_styled(cleaned)}'
+        f'font-family:{_FONT};font-size:16px;line-height:1.5;overflow-wrap:break-word;word-break:break-word">{_styled(cleaned)}'
         "</td></tr></table></td></tr></table></body></html>"
     )
 
