@@ -97,7 +97,7 @@ def commands_csv(request: HttpRequest) -> HttpResponse:
     rows = _filtered(request, listing)
     heads = (
         _("Organization"), _("Mailbox"), _("What"), _("Command"), _("Outcome"), _("Error"), _("What to do"),
-        _("By"), _("Planned"), _("Sent"), _("Ended"), _("Server"), _("Run"),
+        _("By"), _("Planned"), _("Sent"), _("Ended"), _("Server"), _("Domain controller"), _("Run"),
     )  # fmt: skip
 
     def lines() -> Iterator[Sequence[object]]:
@@ -106,7 +106,8 @@ def commands_csv(request: HttpRequest) -> HttpResponse:
             yield (
                 one.organization.name, one.mailbox or "", one.get_kind_display(), one.text, one.get_state_display(),
                 told.title if told else "", told.remedy if told else "", one.actor_name, _iso(one.planned_at),
-                _iso(one.sent_at), _iso(one.finished_at), one.server, one.run.public_id if one.run else "",
+                _iso(one.sent_at), _iso(one.finished_at), one.server, one.domain_controller,
+                one.run.public_id if one.run else "",
             )  # fmt: skip
 
     answer: HttpResponse = csv_download("commands.csv", heads, lines())  # type: ignore[assignment]

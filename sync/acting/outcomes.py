@@ -58,6 +58,11 @@ class Ending:
     params: Mapping[str, Any] = field(default_factory=dict)
     server: str = ""
 
+    @property
+    def domain_controller(self) -> str:
+        """Where it was written and read back; "" where Exchange chose, or nothing was read."""
+        return self.reading.controller if self.reading else ""
+
 
 def ending_of(deed: Deed, reading: Reading | None, *, server: str, otherwise: str = NOT_AS_WANTED) -> Ending:
     """What a reading makes of a command; None: it could not be read, and nothing is certain yet. otherwise: the code
@@ -108,9 +113,9 @@ def outcomes_record(owner: str, ended: Sequence[tuple[int, Deed, Ending]]) -> se
     mine = Command.objects.select_for_update(of=("self",)).filter(pk__in=chosen, owner=owner, state__in=Command.OPEN)
     rows = {row.pk: row for row in mine}
     kept = [(rows[pk], deed, ending) for pk, deed, ending in ended if pk in rows]
-    alike: dict[tuple[str, str, str, str], list[tuple[Command, Ending]]] = {}
+    alike: dict[tuple[str, ...], list[tuple[Command, Ending]]] = {}
     for row, _deed, ending in kept:
-        key = (ending.state, ending.server, ending.code, repr(ending.params))
+        key = (ending.state, ending.server, ending.domain_controller, ending.code, repr(ending.params))
         alike.setdefault(key, []).append((row, ending))
     for group in alike.values():
         _state_write([row for row, _ in group], group[0][1])
@@ -129,6 +134,7 @@ def _state_write(rows: Iterable[Command], ending: Ending) -> None:
     values: dict[str, Any] = {
         "state": ending.state,
         "server": ending.server[:255],
+        "domain_controller": str(storable(ending.domain_controller))[:255],
         "error_code": ending.code[:64],
         "error_params": storable(dict(ending.params)),
     }
@@ -181,6 +187,8 @@ def _lines(row: Command, deed: Deed, ending: Ending) -> Iterator[DeviceEvent]:
     if code is None:
         return
     params: dict[str, Any] = {"entries": entries_named(deed), "because": row.because, "kind": row.kind}
+    if ending.domain_controller:
+        params["controller"] = ending.domain_controller
     if ending.code:
         params |= {"error_code": ending.code, **ending.params}
     for device in row.payload.get("devices", ()):

@@ -83,6 +83,9 @@ class Command(models.Model):
     owner = models.CharField(max_length=255, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     server = models.CharField(max_length=255, blank=True)
+    domain_controller = models.CharField(
+        max_length=255, blank=True, help_text="Where it was written and read back; empty: where Exchange chose."
+    )
     error_code = models.CharField(max_length=64, blank=True)
     error_params = models.JSONField(default=dict, blank=True)
 

@@ -129,6 +129,9 @@ def _planned(params: Mapping[str, Any], _zone: str) -> str:
 
 
 def _done(params: Mapping[str, Any], _zone: str) -> str:
+    if params.get("controller"):
+        # Translators: controller is the name of a domain controller.
+        return _("Done in Exchange, at %(controller)s: %(doing)s.") % {"doing": _doing(params), **params}
     return _("Done in Exchange: %(doing)s.") % {"doing": _doing(params)}
 
 

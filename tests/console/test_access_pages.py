@@ -380,6 +380,17 @@ class TestCommands:
         assert "told" in html
         assert "of another" not in html
 
+    def test_the_domain_controller_is_told(self, scene: Scene) -> None:
+        mailbox = MailboxFactory(organization=scene.connector.organization)
+        named = CommandFactory(mailbox=mailbox, domain_controller="dc07.contoso.com")
+        chosen = CommandFactory(mailbox=mailbox, server="ex01.contoso.com")
+        assert "Domain controller dc07.contoso.com" in text_of(get(scene, "command", named.public_id))
+        assert "Domain controller Chosen by Exchange" in text_of(get(scene, "command", chosen.public_id))
+        head, *rows = rows_of(scene.client("reader").get(reverse("commands_csv")))
+        column = head.index("Domain controller")
+        assert [row[column] for row in rows] == ["", "dc07.contoso.com"]
+        assert [row[column - 1] for row in rows] == ["ex01.contoso.com", ""]
+
     def test_as_a_file_that_no_spreadsheet_runs(self, scene: Scene) -> None:
         mailbox = MailboxFactory(organization=scene.connector.organization, primary_smtp="=cmd|' /C calc'!A0")
         CommandFactory(mailbox=mailbox, state="failed", error_code="object_not_found", actor_name="@Ada")

@@ -41,7 +41,7 @@ from sync.models import (
     OrganizationLedger,
 )
 from sync.observing.rulebook import rules_from_json, settings_from_json
-from tests.sync.act_fakes import CONTROLLER, Office
+from tests.sync.act_fakes import CONTROLLER, SERVER, Office
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,6 +120,9 @@ def test_each_mailbox_gets_one_command_and_all_is_written_down(office: Office) -
     assert row.finished_at is not None
     assert row.lease_expires_at is None
     assert row.allows == 1
+    assert (row.server, row.domain_controller) == (SERVER, CONTROLLER)
+    told = DeviceEvent.objects.get(device=office.devices[0], code="commandDone")
+    assert told.params["controller"] == CONTROLLER
     assert codes(office) == ["commandPlanned", "commandDone"]
     assert ledger() == {(pk, "allowed", f"phone{n}") for n, pk in enumerate(office.keys)}
     assert Mailbox.objects.get(pk=office.keys[0]).allowed == ["PHONE0"]

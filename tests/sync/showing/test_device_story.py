@@ -39,6 +39,8 @@ def said(code: str, **params: Any) -> str:
          "To be done in Exchange: remove the partnership."),
         ("commandDone", {"entries": ["blockAdd"], "because": "override"},
          "Done in Exchange: add to the blocked list."),
+        ("commandDone", {"entries": ["blockAdd"], "because": "override", "controller": "dc01.contoso.com"},
+         "Done in Exchange, at dc01.contoso.com: add to the blocked list."),
         ("commandFailed", {"entries": ["blockAdd"], "error_code": "object_not_found", "server": "ex01"},
          "Could not be done in Exchange (add to the blocked list): Exchange does not have the object any more."),
         ("commandUnknown", {"entries": [], "kind": "wipe"},
