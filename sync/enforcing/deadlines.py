@@ -1,8 +1,8 @@
 """Moments at which somebody's access changes by itself: an override expires, a grace period is over, a record grows
 stale, a grandfathering ends. Has the mailboxes concerned looked at when the moment comes.
 
-Decides nothing: the lane, or a run, does. Each connector remembers until when it was looked, so that nothing is missed
-while no tick came, and nothing is asked for twice.
+Decides nothing: the lane, or a run, does. What is past and was not found so yet is asked for, and each connector
+remembers until when it was looked, so that nothing is missed while no tick came, and nothing is asked for twice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from sync.services import sync_request
 
 logger = logging.getLogger(__name__)
 
-# Rows that are asked after the one that says "stale": where one of these spoke, the device was not stale then.
-_AFTER_STALE = tuple(row.value for row in Row if Row.STALE.number < row.number <= Row.COMPLIANT.number)
+# Rows that are asked after the one that says so: where one of these spoke, the device was not stale then, or in grace.
+_AFTER_STALE, _AFTER_GRACE = (
+    tuple(row.value for row in Row if one.number < row.number <= Row.COMPLIANT.number)
+    for one in (Row.STALE, Row.GRACE_OVER)
+)
 # Overrides ended in one transaction.
 MOST = 500
 
@@ -77,19 +80,21 @@ def _of_connector(connector: Connector, now: datetime.datetime) -> int:
         if current.deadlines_until != since:
             return 0  # another tick was here
         if since is not None and since < now:
-            asked = check_request(_mailboxes(connector, since, now), because="deadline")
+            asked = check_request(_mailboxes(connector, now), because="deadline")
             _grandfathering_end(connector, since, now)
         Connector.objects.filter(pk=connector.pk).update(deadlines_until=now)
     return asked
 
 
-def _mailboxes(connector: Connector, since: datetime.datetime, now: datetime.datetime) -> Iterable[int]:
-    """Of the devices whose record's grace period ended after `since` and until `now`, and of those that grew stale and
-    were not found so yet: that moment comes when device management is heard of, and not by the clock alone."""
+def _mailboxes(connector: Connector, now: datetime.datetime) -> Iterable[int]:
+    """Of the devices whose record's grace period ended, or which grew stale, and were not found so yet. Not by the
+    moments since the last look: a record is stale when device management was heard of, and whoever decides may have
+    another clock. Whose mailbox waits to be looked at is not asked for again."""
     policy = tenant_policy(connector.organization.tenant_id)
     if not policy.enabled:
         return set()
-    over = Q(managed_device__grace_until__gt=since, managed_device__grace_until__lte=now)
+    in_grace = Q(managed_device__compliance__iexact="inGracePeriod", rule__in=_AFTER_GRACE)
+    over = in_grace & Q(managed_device__grace_until__lte=now)
     if policy.stale_days is not None and policy.stale != Doubt.COMPLIANT:
         known_until = min(heard_at(connector.organization.tenant_id) or now, now)
         before = known_until - datetime.timedelta(days=policy.stale_days)
