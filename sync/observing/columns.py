@@ -18,6 +18,7 @@ from typing import Any
 from django.db import connection
 
 from connectors.exchange.records import MobileDeviceRecord
+from sync.deciding.facts import id_key
 from sync.models import MobileDevice
 
 # Columns that come from Exchange, under the same name in record and row.
@@ -151,7 +152,7 @@ def _shared(device: Fresh, guid: Callable[[uuid.UUID], Any], time: Callable[[Any
     values[_GUID] = guid(values[_GUID])
     for position in _TIMES:
         values[position] = time(values[position])
-    values.append(device.values[_DEVICE_ID].strip().casefold()[:255])
+    values.append(id_key(device.values[_DEVICE_ID])[:255])
     values.append(device.values[_MAILBOX].casefold()[:512])
     return values
 

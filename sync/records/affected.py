@@ -82,5 +82,5 @@ def _pks(mailboxes: QuerySet[Mailbox]) -> Iterable[int]:
 
 
 def _spellings(keys: Iterable[str]) -> list[str]:
-    """Rows of devices are keyed by full case folding, which differs from ours for a few letters outside ASCII."""
+    """Older rows of devices are keyed by full case folding, which differs from ours for a few letters outside ASCII."""
     return list({spelling for key in keys for spelling in (key, key.casefold())})

@@ -14,7 +14,7 @@ from connectors.models import Connector, DeviceSource
 from sync.acting import journal
 from sync.enforcing.approvals import approval_approve
 from sync.models import Approval, Command, LedgerEntry, ManagedDevice, MobileDevice, SyncRun
-from sync.policies.overrides import override_set
+from sync.policies.overrides import link_set, override_set
 from sync.records.sources import RefreshReport
 from tests.sync.access import enrolled, govern, organize, record
 from tests.sync.exchange import FakeExchange, device, mailbox
@@ -224,6 +224,24 @@ class TestAbsence:
         sync(QUICK)
 
         assert set(exchange.box(0).allowed_device_ids) == {"ID0000", "ID0050"}
+
+
+class TestIds:
+    def test_a_link_of_an_id_that_folds_to_another_counts(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync
+    ) -> None:
+        default(exchange, "Quarantine")
+        govern(connector)
+        enrolled(connector, *range(NUMBER))
+        exchange.put(device(0, device_id="STRAßE"))
+        sync()
+        assert exchange.box(0).allowed_device_ids == ()
+        phone = MobileDevice.objects.get(device_id="STRAßE")
+
+        link_set(device=phone, record=ManagedDevice.objects.get(source_id="record-0"), kind="link", actor=ADA)
+        sync(APPLY)
+
+        assert exchange.box(0).allowed_device_ids == ("STRAßE",)
 
 
 class TestSource:
