@@ -10,6 +10,8 @@ import datetime
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from django.db.models import Exists, OuterRef
+
 from connectors.models import DeviceSource, ExchangeOrganization
 from sync.blocks import blocks
 from sync.deciding import facts
@@ -124,19 +126,16 @@ class Whole:
     def _absent(self) -> frozenset[Partnership]:
         """Phones that went lately and are let in by an entry of ours, where they are more than the guard lets be denied
         at once: what left them out may be the listing, and no guard counts phones that are not there."""
-        tenant = self.tenant
-        gone = MobileDevice.objects.filter(
-            organization=self.organization, gone_at__gte=self.now - ABSENT, owner__isnull=False
+        ours = LedgerEntry.objects.filter(
+            mailbox=OuterRef("owner"), listed="allowed", device_id_key=OuterRef("device_id_key")
         )
-        if gone.count() <= tenant.guard_devices:
-            return frozenset()
-        entries = LedgerEntry.objects.filter(mailbox__organization=self.organization, listed="allowed")
-        ours = {(mailbox, id_key(text)) for mailbox, text in entries.values_list("mailbox_id", "device_id")}
-        absent = {(owner, id_key(text)) for owner, text in gone.values_list("owner_id", "device_id")} & ours
-        is_over = len(absent) > tenant.guard_devices
-        if is_over and 100 * len(absent) > tenant.guard_percent * (self.total + len(absent)):
-            return frozenset(absent)
-        return frozenset()
+        gone = MobileDevice.objects.filter(
+            Exists(ours), organization=self.organization, gone_at__gte=self.now - ABSENT, owner__isnull=False
+        )
+        absent = {(owner, id_key(text)) for owner, text in gone.values_list("owner_id", "device_id") if owner}
+        number, tenant = len(absent), self.tenant
+        is_over = number > tenant.guard_devices and 100 * number > tenant.guard_percent * (self.total + number)
+        return frozenset(absent) if is_over else frozenset()
 
     def part(self, mailboxes: Collection[int], strays: Collection[int] = ()) -> Loaded:
         reader = Reader(self.organization, self.tenant, mailboxes, strays)
