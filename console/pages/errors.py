@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from redis.exceptions import RedisError
 
 RETRY_SECONDS = 15
 
@@ -94,11 +95,23 @@ DATABASE_AWAY = Trouble(
     retry=True,
 )
 
+BROKER_AWAY = Trouble(
+    503,
+    "server-stack",
+    _("The broker does not answer"),
+    _(
+        "Gatehouse cannot reach Redis, by which attempts to sign in are counted, so nobody can sign in now. Whoever is "
+        "signed in stays so. Phones keep the access they have; syncs go on when it is back, and nothing is lost."
+    ),
+    _("Check that Redis runs and that this machine reaches it; /readyz names what fails. Then try again."),
+    retry=True,
+)
+
 
 def _page(request: HttpRequest, trouble: Trouble) -> HttpResponse:
     response = render(request, "errors/trouble.html", {"trouble": trouble}, status=trouble.status)
     # htmx shows nothing of an error's body by itself: an action that failed leads to the page that says so.
-    if trouble.status == DATABASE_AWAY.status:
+    if trouble in (DATABASE_AWAY, BROKER_AWAY):
         response["Retry-After"] = str(RETRY_SECONDS)
     return response
 
@@ -126,5 +139,7 @@ def too_many(request: HttpRequest, exception: Exception | None = None) -> HttpRe
 
 def broken(request: HttpRequest) -> HttpResponse:
     """Any other failure. Django calls this while the exception is being handled, so that its kind can be told."""
-    away = isinstance(sys.exc_info()[1], OperationalError | InterfaceError)
-    return _page(request, DATABASE_AWAY if away else BROKEN)
+    error = sys.exc_info()[1]
+    if isinstance(error, RedisError):
+        return _page(request, BROKER_AWAY)
+    return _page(request, DATABASE_AWAY if isinstance(error, OperationalError | InterfaceError) else BROKEN)

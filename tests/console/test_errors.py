@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import Client
@@ -9,6 +11,7 @@ from django.urls import reverse
 
 from console.pages import home as home_page
 from tests.console.conftest import Scene
+from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -68,6 +71,18 @@ class TestFailures:
         assert "Try again" in page
         assert "db.internal" not in page
         assert int(answer["Retry-After"]) > 0
+
+
+def test_nobody_signs_in_while_attempts_cannot_be_counted(client: Client, settings: Any) -> None:
+    """Rather than that passwords can be guessed without end. The page says what is away."""
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+    UserFactory(username="ada")
+    client.raise_request_exception = False
+    answer = client.post(reverse("account_login"), {"login": "ada", "password": PASSWORD})
+    assert answer.status_code == 503
+    assert "The broker does not answer" in answer.content.decode()
+    assert int(answer["Retry-After"]) > 0
+    assert client.get("/").status_code == 302
 
 
 def test_the_page_of_a_lost_database_needs_no_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
