@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db.models import Q
@@ -66,6 +67,7 @@ class SecondHalf:
         scope = self._mailboxes(organization, concerned)
         if scope is not None and not scope:
             return
+        is_dry = self.is_dry
         enforce(
             Enforcement(
                 run=self.run,
@@ -74,8 +76,9 @@ class SecondHalf:
                 scope=scope,
                 settings=self.are_settings_read and is_enforcing(organization),
                 distrust=distrust,
-                is_dry=self.is_dry,
-                open_sessions=self.open_sessions,
+                is_dry=is_dry,
+                # Should anything of a dry run ever want to send, its sessions refuse.
+                open_sessions=partial(self.open_sessions, observe_only=True) if is_dry else self.open_sessions,
             )
         )
 

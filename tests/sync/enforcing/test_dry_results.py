@@ -10,10 +10,12 @@ import pytest
 from django.utils import timezone
 
 from connectors.actors import SETUP, Actor
+from connectors.exchange import cmdlets
 from connectors.models import Connector
 from sync import runs
 from sync.enforcing import dry_results
 from sync.enforcing.approvals import approval_approve
+from sync.enforcing.enforce import Enforcement
 from sync.models import Approval, Command, DryRun, DryRunLine, ManagedDevice, MobileDevice, SyncRun
 from sync.records.sources import RefreshReport
 from sync.recover import runs_recover
@@ -155,6 +157,30 @@ class TestFrozen:
         found = DryRun.objects.get()
         assert (found.pk, found.is_whole, found.changed) == (run.pk, False, 1)
         assert effects(run) == {"ID0007": CHANGED}
+
+    @pytest.mark.parametrize("is_dry", [True, False])
+    def test_whatever_it_would_send_by_mistake_is_refused(
+        self,
+        connector: Connector,
+        exchange: FakeExchange,
+        sync: Sync,
+        monkeypatch: pytest.MonkeyPatch,
+        is_dry: bool,
+    ) -> None:
+        govern(connector)
+
+        def mistaken(wanted: Enforcement) -> None:
+            with (
+                wanted.open_sessions(wanted.connector, role="act") as sessions,
+                sessions.open(should_stop=lambda: False) as client,
+            ):
+                client.set_mailbox_entries(cmdlets.Identity(str(mailbox(0).guid)), allowed_add=("ID0000",))
+
+        monkeypatch.setattr("sync.enforcing.second_half.enforce", mistaken)
+
+        run = sync(is_dry_run=is_dry)
+
+        assert (run.error_code, len(exchange.written)) == (("observe_only", 0) if is_dry else ("", 1))
 
     def test_a_run_that_acts_keeps_nothing(self, connector: Connector, sync: Sync) -> None:
         govern(connector)
