@@ -147,7 +147,16 @@ def _rows(lines: Iterator[str], heading: Heading, skipped: int) -> Iterator[tupl
                     % {"limit": ROW_LIMIT},
                 )
             yield begins, cells
-    except csv.Error:
+    except csv.Error as error:
+        if "field limit" in str(error):
+            raise CsvError(
+                "value_too_long",
+                _(
+                    "From line %(line)d on there is a value of more than %(limit)d characters. Most likely a quote "
+                    "begins there that is not closed, or the separator is another one than in the first line."
+                )
+                % {"line": number, "limit": csv.field_size_limit()},
+            ) from None
         raise CsvError(
             "quotes",
             _(

@@ -80,10 +80,12 @@ def test_headings_in_any_case_and_columns_that_are_not_used() -> None:
         (b"PK\x03\x04\xff\xfe\x00xl/workbook", "encoding"),
         (f'{HEADING}\nr1,compliant,,"open\nr2,compliant,,\n'.encode(), "quotes"),
         (f'{HEADING}\nr1,compliant,,"a"b\n'.encode(), "quotes"),
+        (f"{HEADING}\nr1,compliant,,{'a' * 200_000}\n".encode(), "value_too_long"),
+        (f'{HEADING}\nr1,compliant,,"open\n{"r2,compliant,," * 20_000}'.encode(), "value_too_long"),
     ],
     ids=[
         "empty", "blank", "heading alone", "blank rows", "wrong columns", "one missing", "twice", "latin-1",
-        "cut off", "a workbook", "open quote", "quote within",
+        "cut off", "a workbook", "open quote", "quote within", "a long value", "open quote of a long file",
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_taken_is_told_why(content: bytes, code: str) -> None:
