@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 
 from connectors.models import DeviceSource, ExchangeOrganization
 from sync.blocks import blocks
@@ -99,9 +99,13 @@ class Whole:
         self.policy = organization_values or organization_policy(organization_id)
         self.ledger = OrganizationLedger.objects.filter(organization_id=organization_id).first()
         self.devices = MobileDevice.objects.filter(organization_id=organization_id, gone_at=None)
-        self.total = self.devices.count()
+        # One walk of the devices for both: it is made for each few mailboxes that are looked at.
+        counted = MobileDevice.objects.filter(organization_id=organization_id).aggregate(
+            total=Count("pk", filter=Q(gone_at=None)), gone=Count("pk", filter=Q(gone_at__gte=now - ABSENT))
+        )
+        self.total: int = counted["total"]
         self.doubts = doubts_of(self.organization.tenant_id, self.tenant)
-        self.absent = self._absent()
+        self.absent = self._absent() if counted["gone"] > self.tenant.guard_devices else frozenset()
         self.heard_at = heard_at(self.organization.tenant_id)
 
     def parts(self, mailboxes: Collection[int] | None = None, size: int | None = None) -> Iterator[Loaded]:
