@@ -104,7 +104,14 @@ def heading_and_rows(lines: Iterable[str]) -> tuple[Heading, Iterator[tuple[int,
     if not first.strip():
         raise CsvError("empty", _("The file is empty, or its first line is. The first line names the columns."))
     separator = separator or max(SEPARATORS, key=first.count)
-    heading = _heading(next(csv.reader([first], delimiter=separator)), separator)
+    try:
+        cells = next(csv.reader([first], delimiter=separator))
+    except csv.Error:
+        raise CsvError(
+            "heading",
+            _("The first line is no list of column names. It names the columns, parted as the lines below it."),
+        ) from None
+    heading = _heading(cells, separator)
     return heading, _rows(lines, heading, skipped)
 
 

@@ -74,6 +74,7 @@ def test_headings_in_any_case_and_columns_that_are_not_used() -> None:
         (f"{HEADING}\n\n,,,\n".encode(), "no_rows"),
         (b"name,state\nx,y\n", "columns"),
         (b"id\nr1\n", "columns"),
+        (b"a" * 200_000, "heading"),
         (b"id,complianceState,ID\nr1,compliant,r1\n", "column_twice"),
         (TEXT.encode("latin-1"), "encoding"),
         (TEXT.encode("utf-16")[:-1], "encoding"),
@@ -84,7 +85,7 @@ def test_headings_in_any_case_and_columns_that_are_not_used() -> None:
         (f'{HEADING}\nr1,compliant,,"open\n{"r2,compliant,," * 20_000}'.encode(), "value_too_long"),
     ],
     ids=[
-        "empty", "blank", "heading alone", "blank rows", "wrong columns", "one missing", "twice", "latin-1",
+        "empty", "blank", "heading alone", "blank rows", "wrong columns", "one missing", "a long line", "twice", "latin-1",
         "cut off", "a workbook", "open quote", "quote within", "a long value", "open quote of a long file",
     ],
 )  # fmt: skip
