@@ -151,9 +151,38 @@ def test_the_keyboard_alone_is_enough(visitor: Visitor, connector: Connector, si
     page.keyboard.press("ArrowUp")
     expect(page.get_by_label("All users")).to_be_checked()
     page.get_by_label("Add a group: its name's beginning, or its ID").first.focus()
+    page.keyboard.type("sales-id")
     page.keyboard.press("Enter")
-    # Enter is the review, and not the first button that stands in the form.
+    expect(page.get_by_label("Use as the group's ID: sales-id")).to_be_visible()
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Approval limit: devices").focus()
+    page.keyboard.press("Enter")
+    # Elsewhere Enter is the review, and not the first button that stands in the form.
     expect(page.get_by_role("heading", level=1)).to_have_text("Review and save")
+
+
+def test_a_form_with_an_error_goes_on_at_the_field(
+    visitor: Visitor, connector: Connector, signed_in: list[Any]
+) -> None:
+    page = visitor.page(cookies=signed_in)
+    page.goto(reverse("notification_account", args=[connector.organization.public_id]))
+    page.get_by_role("radio", name="SMTP").check()
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.locator("[aria-invalid=true]").first).to_be_focused()
+
+
+def test_on_a_phone_the_preview_and_the_present_tab_are_led_to(
+    visitor: Visitor, connector: Connector, signed_in: list[Any]
+) -> None:
+    page = visitor.page(PHONE, cookies=signed_in)
+    page.goto(reverse("organization_notification", args=[connector.organization.public_id]))
+    expect(page.get_by_role("link", name="User notification", exact=True)).to_be_in_viewport(ratio=0.9)
+    expect(page.locator("#preview")).not_to_be_in_viewport()
+    page.get_by_role("button", name="Preview English").click()
+    expect(page.locator("#preview")).to_be_in_viewport()
+    page.goto(reverse("organization_policy_history", args=[connector.organization.public_id]))
+    expect(page.get_by_role("link", name="History", exact=True)).to_be_in_viewport(ratio=0.9)
 
 
 @pytest.mark.slow
