@@ -29,7 +29,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*\Z", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r"sep=([^\w\s\"\0]|\t)\s*\Z", re.IGNORECASE)
 # What a spreadsheet makes of a long number.
 _ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 

@@ -75,6 +75,8 @@ def test_headings_in_any_case_and_columns_that_are_not_used() -> None:
         (b"name,state\nx,y\n", "columns"),
         (b"id\nr1\n", "columns"),
         (b"a" * 200_000, "heading"),
+        (b"sep=\r\nid\rcomplianceState\r\n", "columns"),
+        (b'sep="\nid"complianceState\nr1"compliant\n', "columns"),
         (b"id,complianceState,ID\nr1,compliant,r1\n", "column_twice"),
         (TEXT.encode("latin-1"), "encoding"),
         (TEXT.encode("utf-16")[:-1], "encoding"),
@@ -85,8 +87,9 @@ def test_headings_in_any_case_and_columns_that_are_not_used() -> None:
         (f'{HEADING}\nr1,compliant,,"open\n{"r2,compliant,," * 20_000}'.encode(), "value_too_long"),
     ],
     ids=[
-        "empty", "blank", "heading alone", "blank rows", "wrong columns", "one missing", "a long line", "twice", "latin-1",
-        "cut off", "a workbook", "open quote", "quote within", "a long value", "open quote of a long file",
+        "empty", "blank", "heading alone", "blank rows", "wrong columns", "one missing", "a long line",
+        "a line end parts", "a quote parts", "twice", "latin-1", "cut off", "a workbook", "open quote", "quote within",
+        "a long value", "open quote of a long file",
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_taken_is_told_why(content: bytes, code: str) -> None:
