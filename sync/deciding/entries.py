@@ -7,8 +7,8 @@ just what we would have written.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sync.deciding.facts import Choice, EntryChoice, Key, Ledger, Mailbox, Partnership, PersonalList, id_key
 
@@ -22,8 +22,7 @@ class Whose(StrEnum):
     OVERRIDDEN = "overridden"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """Where an id stands; None: not on that list. written_*: as on the list, more than one where only case differs."""
 
     allowed: Whose | None = None

@@ -4,12 +4,13 @@ Refuses to know where a fact comes from: no database, setting, clock, network or
 Labels of Exchange and Graph stay the text that came, so that one we have never heard of survives. Times are aware UTC;
 None means that the source did not say (Graph's 0001-01-01 is None). Text that was left null is "". Keys are whatever
 the caller tells its rows by; two facts are the same when their keys are equal, and a key is never compared with text.
+What phones and records are looked up by is made once, with them: each phase asks for it again.
 """
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -144,10 +145,10 @@ class EasDevice:
     first_seen: datetime.datetime | None = None
     last_seen: datetime.datetime | None = None  # the last contact of any kind
     last_success: datetime.datetime | None = None  # the last sync that gave it mail; a denied phone has none
+    partnership: Partnership = field(init=False, repr=False, compare=False)
 
-    @property
-    def partnership(self) -> Partnership:
-        return (self.mailbox, id_key(self.device_id))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "partnership", (self.mailbox, id_key(self.device_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,10 @@ class ManagedDevice:
     enrolled: datetime.datetime | None = None
     last_check_in: datetime.datetime | None = None
     presence: Presence = Presence.PRESENT
+    eas_key: str = field(init=False, repr=False, compare=False)  # id_key of eas_device_id
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eas_key", id_key(self.eas_device_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ docs/access.md. Time and memory grow in step with what is handed in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 from sync.deciding.facts import (
@@ -20,12 +19,11 @@ from sync.deciding.facts import (
     Mailbox,
     ManagedDevice,
     Partnership,
-    id_key,
     text_key,
 )
 from sync.deciding.matches import DeviceBy, Match, Outcome
 from sync.deciding.people import NOBODY, Directory, Owner, UserKey
-from sync.deciding.record_index import Records, Token, is_unknown_id, newest_of, times, tokens_of_owner
+from sync.deciding.record_index import Records, Token, newest_of, times, tokens_of_owner
 from sync.deciding.suggestions import Suggester
 
 # As many records as are named in a warning; one id may stand in thousands.
@@ -61,14 +59,20 @@ def match(
     Suggestions look at the phones that are handed in alone: a phone that is not counts as not there.
     """
     matcher = _Matcher(mailboxes, Records(records, Directory(users)), links)
-    found = {device.key: matcher.match(device) for device in devices}
-    without = [device for device in devices if found[device.key].outcome in (Outcome.UNMATCHED, Outcome.OTHER_PERSONS)]
+    found: dict[Key, Match] = {}
+    without: list[EasDevice] = []
+    for device in devices:
+        this = found[device.key] = matcher.match(device)
+        if this.outcome is Outcome.UNMATCHED or this.outcome is Outcome.OTHER_PERSONS:
+            without.append(device)
+    if not without:
+        return found
     tokens = {device.mailbox: matcher.tokens(device.mailbox) for device in without}
     suggester = Suggester(matcher.records, devices, found, tokens)
     for device in without:
         suggestions = suggester.suggestions(device, tokens[device.mailbox], matcher.unlinked(device))
         if suggestions:
-            found[device.key] = replace(found[device.key], suggestions=suggestions)
+            found[device.key] = found[device.key]._replace(suggestions=suggestions)
     return found
 
 
@@ -93,7 +97,10 @@ class _Matcher:
         known = self._tokens.get(mailbox)
         if known is None:
             found = self._mailboxes.get(mailbox)
-            known = self._tokens[mailbox] = tokens_of_owner(found, self._owner(mailbox)) if found else {}
+            known = {}
+            if found is not None:
+                known = tokens_of_owner(found, self._owner(mailbox), by_text=self.records.has_texts)
+            self._tokens[mailbox] = known
         return known
 
     def unlinked(self, device: EasDevice) -> frozenset[Key]:
@@ -107,66 +114,64 @@ class _Matcher:
         return known
 
     def match(self, device: EasDevice) -> Match:
-        owner = self._owner(device.mailbox)
-        if not is_active_sync(device):
-            return Match(device.key, Outcome.NOT_ACTIVE_SYNC, person=owner.person)
-        linked = self._linked.get(device.partnership) if self._linked else None
+        owner = self._owners.get(device.mailbox) or self._owner(device.mailbox)
+        if not _is_active_sync(device.client_type, device.device_type, device.model):
+            return Match(Outcome.NOT_ACTIVE_SYNC, None, owner.person)
+        partnership = device.partnership
+        linked = self._linked.get(partnership)
         if linked:
-            return self._linked_match(device, owner, linked)
-        if is_unknown_id(device.device_id):
-            return Match(device.key, Outcome.UNMATCHED, person=owner.person)
-        key = id_key(device.device_id)
-        with_id = self.records.by_id.get(key)
-        if with_id is None:
-            return Match(device.key, Outcome.UNMATCHED, person=owner.person)
-        own, user_by = self._own(key, with_id, owner, device.mailbox)
-        unlinked = self._unlinked.get(device.partnership) if self._unlinked else None
+            return self._linked_match(owner, linked)
+        with_id = self.records.with_id(partnership[1])
+        if not with_id:
+            return Match(Outcome.UNMATCHED, None, owner.person)
+        own, user_by = self._own(partnership[1], with_id, owner, device.mailbox)
+        unlinked = self._unlinked.get(partnership)
         if unlinked:
             own = [record for record in own if record.key not in unlinked]
         if own:
-            return _of_own(device, owner, own, user_by)
-        return self._of_others(device, owner, with_id, unlinked or set())
+            return _of_own(owner, own, user_by)
+        return self._of_others(owner, with_id, unlinked or set())
 
     def _own(
-        self, key: str, with_id: list[ManagedDevice], owner: Owner, mailbox: Key
-    ) -> tuple[list[ManagedDevice], UserKey | None]:
+        self, key: str, with_id: Sequence[ManagedDevice], owner: Owner, mailbox: Key
+    ) -> tuple[Sequence[ManagedDevice], UserKey | None]:
         """The owner's records of this id. Most ids are in one, which names its person by key: no text is looked at."""
         if len(with_id) == 1:
-            tokens = self.records.tokens[with_id[0].key]
-            if len(tokens) == 1 and tokens[0][0] == "key":
-                is_own = owner.person is not None and owner.person.key == tokens[0][1]
-                return (with_id, owner.by or UserKey.UPN) if is_own else ([], None)
+            user = with_id[0].user
+            if user is not None and user in self.records.directory.by_key:
+                is_own = owner.person is not None and owner.person.key == user
+                return (with_id, owner.by or UserKey.UPN) if is_own else ((), None)
         return self.records.of(key, self.tokens(mailbox))
 
-    def _linked_match(self, device: EasDevice, owner: Owner, linked: list[ManagedDevice]) -> Match:
+    def _linked_match(self, owner: Owner, linked: list[ManagedDevice]) -> Match:
         """A person's word needs neither id nor agreement; and it tells whose a mailbox without a person is."""
         best, rest = newest_of(linked)
         if best is None:
-            return Match(device.key, Outcome.AMBIGUOUS, person=owner.person, others=tuple(rest[:_NAMED]))
+            return Match(Outcome.AMBIGUOUS, person=owner.person, others=tuple(rest[:_NAMED]))
         person = owner.person or self.records.owner_of(best)
         others = tuple(rest[:_NAMED])
-        return Match(device.key, Outcome.MATCHED, best, person, DeviceBy.LINK, owner.by, others)
+        return Match(Outcome.MATCHED, best, person, DeviceBy.LINK, owner.by, others)
 
-    def _of_others(self, device: EasDevice, owner: Owner, with_id: list[ManagedDevice], unlinked: set[Key]) -> Match:
+    def _of_others(self, owner: Owner, with_id: Sequence[ManagedDevice], unlinked: set[Key]) -> Match:
         """The id is in records, but in none that is certainly this person's."""
         person = owner.person
-        named = [record for record in with_id if self.records.tokens[record.key] and record.key not in unlinked]
+        named = [record for record in with_id if self.records.tokens(record) and record.key not in unlinked]
         candidates = {user.key for user in owner.candidates}
         own = self.records.owner_of
         if candidates and any((user := own(record)) and user.key in candidates for record in named):
-            return Match(device.key, Outcome.AMBIGUOUS, others=tuple(named[:_NAMED]))
+            return Match(Outcome.AMBIGUOUS, others=tuple(named[:_NAMED]))
         if not named:
-            return Match(device.key, Outcome.UNMATCHED, person=person)
+            return Match(Outcome.UNMATCHED, person=person)
         newest = max(named, key=lambda record: (*times(record), str(record.key)))
         others = tuple(record for record in named[: _NAMED + 1] if record is not newest)[:_NAMED]
-        return Match(device.key, Outcome.OTHER_PERSONS, newest, person, DeviceBy.EAS_ID, others=others)
+        return Match(Outcome.OTHER_PERSONS, newest, person, DeviceBy.EAS_ID, others=others)
 
 
-def _of_own(device: EasDevice, owner: Owner, own: list[ManagedDevice], user_by: UserKey | None) -> Match:
+def _of_own(owner: Owner, own: Sequence[ManagedDevice], user_by: UserKey | None) -> Match:
     if len(own) == 1:
-        return Match(device.key, Outcome.MATCHED, own[0], owner.person, DeviceBy.EAS_ID, user_by)
+        return Match(Outcome.MATCHED, own[0], owner.person, DeviceBy.EAS_ID, user_by)
     best, rest = newest_of(own)
     others = tuple(rest[:_NAMED])
     if best is None:
-        return Match(device.key, Outcome.AMBIGUOUS, person=owner.person, others=others)
-    return Match(device.key, Outcome.MATCHED, best, owner.person, DeviceBy.EAS_ID, user_by, others)
+        return Match(Outcome.AMBIGUOUS, person=owner.person, others=others)
+    return Match(Outcome.MATCHED, best, owner.person, DeviceBy.EAS_ID, user_by, others)

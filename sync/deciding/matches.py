@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sync.deciding.facts import DirectoryUser, Key, ManagedDevice
 from sync.deciding.people import UserKey
@@ -50,16 +51,14 @@ class Suggestion:
     instead_of: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What is known of one phone.
+class Match(NamedTuple):
+    """What is known of one phone. A tuple, since one is made of every phone and tuples are made fastest.
 
     record: the phone's when MATCHED; the other person's when OTHER_PERSONS; else None. person: the mailbox's, or None
     when the directory has none or several. others: when AMBIGUOUS those that cannot be told apart, when MATCHED older
     records of the same phone, when OTHER_PERSONS further ones; the first few.
     """
 
-    device: Key
     outcome: Outcome
     record: ManagedDevice | None = None
     person: DirectoryUser | None = None

@@ -7,8 +7,8 @@ domain is another person, whatever address they share (addresses are given to th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sync.deciding.facts import DirectoryUser, Key, Mailbox, text_key
 
@@ -23,8 +23,7 @@ class UserKey(StrEnum):
     UPN = "upn"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """person: None when nobody, or more than one, was found. candidates: those whom no key could tell apart."""
 
     person: DirectoryUser | None = None
@@ -96,11 +95,13 @@ class Directory:
 
     def __init__(self, users: Iterable[DirectoryUser]) -> None:
         self.by_key: dict[Key, DirectoryUser] = {user.key: user for user in users}
-        self._by_sid: dict[str, list[DirectoryUser]] = {}
+        # None: several people have it.
+        self._by_sid: dict[str, DirectoryUser | None] = {}
         self._found: tuple[dict[str, list[DirectoryUser]], ...] = ()
         for user in self.by_key.values():
             if user.sid:
-                self._by_sid.setdefault(text_key(user.sid), []).append(user)
+                sid = text_key(user.sid)
+                self._by_sid[sid] = None if sid in self._by_sid else user
 
     def _by_kind(self) -> tuple[dict[str, list[DirectoryUser]], ...]:
         """By kind of key in their order, then by text."""
@@ -118,8 +119,8 @@ class Directory:
         """The first key that finds somebody decides; later keys only tell apart those whom it left."""
         if mailbox.sid and not mailbox.master_sid:
             sure = self._by_sid.get(text_key(mailbox.sid))
-            if sure is not None and len(sure) == 1:
-                return Owner(sure[0], UserKey.SID)
+            if sure is not None:
+                return Owner(sure, UserKey.SID)
         left: dict[Key, DirectoryUser] = {}
         by: UserKey | None = None
         for of_kind, (kind, texts) in zip(self._by_kind(), keys_of_mailbox(mailbox), strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sync.deciding.cases import overrides_in_force
 from sync.deciding.commands import (
     ALLOWS,
     Command,
@@ -23,7 +24,6 @@ from sync.deciding.commands import (
     SettingsCommand,
     is_about_access,
 )
-from sync.deciding.decide import overrides_in_force
 from sync.deciding.effects import Denial, denials_of, denied_by
 from sync.deciding.entries import NOWHERE, Named, Whose, entries_of
 from sync.deciding.facts import EasDevice, Key, Level, Partnership, PersonalList

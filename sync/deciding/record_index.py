@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from sync.deciding.facts import DirectoryUser, Key, Mailbox, ManagedDevice, id_key, text_key
+from sync.deciding.facts import DirectoryUser, Key, Mailbox, ManagedDevice, text_key
 from sync.deciding.people import Directory, Owner, UserKey, mailbox_addresses, smtp_key, user_addresses
 
 # Graph's managementAgent of a record that only repeats what Exchange said: nothing manages that phone.
@@ -35,24 +35,49 @@ def is_unknown_id(device_id: str) -> bool:
 
 
 class Records:
-    """Records by what they are looked up by, each under its owner's tokens."""
+    """Records by what they are looked up by. Whose each is, is made out when it is asked for: most never are.
+
+    managed: those that count. has_texts: some of them may have to be told by a text, since the directory does not know
+    the person they name.
+    """
 
     def __init__(self, records: Iterable[ManagedDevice], directory: Directory) -> None:
         self.directory = directory
         self.by_key: dict[Key, ManagedDevice] = {}
-        self.by_id: dict[str, list[ManagedDevice]] = {}
-        self.tokens: dict[Key, tuple[Token, ...]] = {}
+        self.managed: list[ManagedDevice] = []
+        self.has_texts = False
+        self._only: dict[str, ManagedDevice] = {}  # of each id, the first
+        self._several: dict[str, list[ManagedDevice]] = {}
+        self._tokens: dict[Key, tuple[Token, ...]] = {}
         self._by_owner: dict[str, dict[Token, list[ManagedDevice]]] = {}
+        people = directory.by_key
         for record in records:
             self.by_key[record.key] = record
             if record.agent and text_key(record.agent) == _EXCHANGE_ONLY:
                 continue
-            if record.user is not None and record.user in directory.by_key:  # by far the most
-                self.tokens[record.key] = (("key", record.user),)
-            else:
-                self.tokens[record.key] = tuple(self._tokens_of(record))
+            self.managed.append(record)
+            if record.user not in people:
+                self.has_texts = True
             if not is_unknown_id(record.eas_device_id):
-                self.by_id.setdefault(id_key(record.eas_device_id), []).append(record)
+                known = self._only.setdefault(record.eas_key, record)
+                if known is not record:
+                    self._several.setdefault(record.eas_key, [known]).append(record)
+
+    def with_id(self, device_id: str) -> Sequence[ManagedDevice]:
+        """Those that hold it (an id_key); never one of an id that says nothing."""
+        only = self._only.get(device_id)
+        if only is None:
+            return ()
+        return self._several.get(device_id) or (only,)
+
+    def tokens(self, record: ManagedDevice) -> tuple[Token, ...]:
+        """What its owner is told by."""
+        if record.user is not None and record.user in self.directory.by_key:  # by far the most
+            return (("key", record.user),)
+        known = self._tokens.get(record.key)
+        if known is None:
+            known = self._tokens[record.key] = tuple(self._tokens_of(record))
+        return known
 
     def _tokens_of(self, record: ManagedDevice) -> Iterator[Token]:
         """A record whose person is not in the directory may still be told by text: by that of a mailbox without person
@@ -74,7 +99,7 @@ class Records:
 
     def of(self, device_id: str, owner_tokens: dict[Token, UserKey]) -> tuple[list[ManagedDevice], UserKey | None]:
         """Records that hold this id and are the owner's, with the safest key by which they are."""
-        with_id = self.by_id[device_id]
+        with_id = self.with_id(device_id)
         found: dict[Key, ManagedDevice] = {}
         by: UserKey | None = None
         if len(with_id) > _FEW:
@@ -86,7 +111,7 @@ class Records:
             return list(found.values()), by
         for token, user_key in owner_tokens.items():
             for record in with_id:
-                if token in self.tokens[record.key]:
+                if token in self.tokens(record):
                     found.setdefault(record.key, record)
                     by = by or user_key
         return list(found.values()), by
@@ -94,23 +119,26 @@ class Records:
     def _index(self, device_id: str) -> dict[Token, list[ManagedDevice]]:
         """One id may stand in the records of thousands: by owner, so that each of them finds its own at once."""
         found = self._by_owner[device_id] = {}
-        for record in self.by_id[device_id]:
-            for token in self.tokens[record.key]:
+        for record in self.with_id(device_id):
+            for token in self.tokens(record):
                 found.setdefault(token, []).append(record)
         return found
 
 
-def tokens_of_owner(mailbox: Mailbox, owner: Owner) -> dict[Token, UserKey]:
-    """The tokens under which this mailbox's person finds records, safest first."""
+def tokens_of_owner(mailbox: Mailbox, owner: Owner, *, by_text: bool = True) -> dict[Token, UserKey]:
+    """The tokens under which this mailbox's person finds records, safest first. by_text: also those that are texts."""
     tokens: dict[Token, UserKey] = {}
     if owner.candidates:  # several people: nobody is told apart by a text
+        return tokens
+    if owner.person is not None:
+        tokens[("key", owner.person.key)] = owner.by or UserKey.UPN
+    if not by_text:
         return tokens
     kinds = ["text"]
     smtp, upns = list(mailbox_addresses(mailbox)), [text_key(mailbox.upn)]
     if owner.person is None:
         kinds.append("lost")
     else:
-        tokens[("key", owner.person.key)] = owner.by or UserKey.UPN
         smtp += user_addresses(owner.person)
         upns += [text_key(owner.person.on_premises_upn), text_key(owner.person.upn)]
     for texts, user_key in ((smtp, UserKey.SMTP), (upns, UserKey.UPN)):
@@ -124,7 +152,7 @@ def times(record: ManagedDevice) -> tuple[datetime.datetime, datetime.datetime]:
     return (record.enrolled or _LONG_AGO, record.last_check_in or _LONG_AGO)
 
 
-def newest_of(records: list[ManagedDevice]) -> tuple[ManagedDevice | None, list[ManagedDevice]]:
+def newest_of(records: Sequence[ManagedDevice]) -> tuple[ManagedDevice | None, list[ManagedDevice]]:
     """The one that counts of several records of one phone, and the rest of them.
 
     Newer is what was enrolled later and has not checked in earlier. Where these two contradict, or nothing tells which

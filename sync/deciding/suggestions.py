@@ -64,14 +64,18 @@ class Suggester:
         used = {this.record.key for this in matches.values() if this.outcome is Outcome.MATCHED and this.record}
         self._hints: dict[tuple[Token, str], list[ManagedDevice]] = {}
         self._unused: dict[Token, list[ManagedDevice]] = {}
-        for key, of_record in records.tokens.items():
+        people = {key for kind, key in wanted if kind == "key"}
+        for record in records.managed:
+            # Told by its key alone, as most are, it is nobody's who is asked about.
+            if record.user not in people and (not records.has_texts or record.user in records.directory.by_key):
+                continue
+            of_record = records.tokens(record)
             if wanted.isdisjoint(of_record):
                 continue
-            record = records.by_key[key]
             for token in of_record:
                 for hint in _hints_of(record):
                     self._hints.setdefault((token, hint), []).append(record)
-                if key not in used:
+                if record.key not in used:
                     self._unused.setdefault(token, []).append(record)
         self._silent: dict[tuple[Key, str, str], list[tuple[datetime.datetime, str, Key]]] = {}
         for device in devices:
@@ -95,7 +99,7 @@ class Suggester:
             if record not in unlinked:
                 found.setdefault(record, Suggestion(record, _CONFIDENCE[likeness], likeness, instead_of))
 
-        for record in self._hinted(tokens, f"serial {id_key(device.device_id)}"):
+        for record in self._hinted(tokens, f"serial {device.partnership[1]}"):
             suggest(record.key, Likeness.APPLE_SERIAL)
         if imei := _imei_key(device.imei):
             for record in self._hinted(tokens, f"imei {imei}"):
@@ -121,8 +125,8 @@ class Suggester:
         return [(device_id, record) for _, device_id, record in reversed(known[max(0, before - _SHOWN) : before])]
 
     def _of_nobody(self, device: EasDevice) -> list[ManagedDevice]:
-        with_id = self._records.by_id.get(id_key(device.device_id), ())
-        return [record for record in with_id[: _SHOWN * 2] if not self._records.tokens[record.key]][:_SHOWN]
+        with_id = self._records.with_id(device.partnership[1])
+        return [record for record in with_id[: _SHOWN * 2] if not self._records.tokens(record)][:_SHOWN]
 
     def _only_record(self, device: EasDevice, tokens: Mapping[Token, UserKey]) -> ManagedDevice | None:
         unused = [record for token in tokens for record in self._unused.get(token, ())[:2]]

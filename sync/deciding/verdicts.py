@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from sync.deciding.facts import Access, Key, PersonalList, Reason, State
+from sync.deciding.facts import Access, PersonalList, Reason, State
 
 
 class Row(StrEnum):
@@ -56,13 +56,13 @@ class Hindrance(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """access: what the table wants. state, reason: what it will come to when the plan has been carried out, at the
-    phone's next request; it differs from access only where hindered_by says why.
+    phone's next request; it differs from access only where hindered_by says why. Phones of which the same is said
+    share one.
 
     entry: the list on which an entry of ours is to name the phone; None: none of ours on either list. overrides: lists
     whose foreign entry is to go, by a person's choice.
     """
 
-    device: Key
     access: Access
     state: State
     reason: Reason

@@ -174,6 +174,17 @@ def test_what_goes_ahead_denies_nobody_who_waits(organization: Organization, lim
 
 @SOME
 @given(organizations())
+def test_a_phone_among_others_gets_the_verdict_that_it_gets_alone(organization: Organization) -> None:
+    """Phones of equal cases are asked about once; here the table is walked anew for each, with those of its id."""
+    world = organization.world()
+    verdicts = decide(world)
+    for partnership in {device.partnership for device in world.devices}:
+        alone = [device for device in world.devices if device.partnership == partnership]
+        assert decide(replace(world, devices=alone)) == {device.key: verdicts[device.key] for device in alone}
+
+
+@SOME
+@given(organizations())
 def test_the_explanation_ends_with_the_row_that_spoke(organization: Organization) -> None:
     world = organization.world()
     for key, verdict in decide(world).items():

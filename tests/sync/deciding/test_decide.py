@@ -102,9 +102,7 @@ class Case:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict(
-            "phone", self.access, self.state, self.reason, self.row, self.entry, self.overrides, self.hindered_by
-        )
+        return Verdict(self.access, self.state, self.reason, self.row, self.entry, self.overrides, self.hindered_by)
 
 
 def override(level: Level, **changes: Any) -> Override:
@@ -501,7 +499,6 @@ def test_an_override_beats_every_row_but_the_first(case: Case, level: Level) -> 
         return
     is_allow = level is Level.ALLOW
     assert verdict == Verdict(
-        "phone",
         ALLOW if is_allow else BLOCK,
         State.ALLOWED if is_allow else State.BLOCKED,
         Reason.INDIVIDUAL_RULE,

@@ -51,7 +51,7 @@ class TestWhoLosesMail:
         made = world({"Appl1": "compliant"}, exchange=TO_ALLOW)
         outlook = replace(made.devices[0], client_type="Outlook")
         made = replace(made, devices=[outlook], organization=OrganizationPolicy(default_level=Level.QUARANTINE))
-        matches: dict[Key, Match] = {"Appl1": Match("Appl1", Outcome.NOT_ACTIVE_SYNC)}
+        matches: dict[Key, Match] = {"Appl1": Match(Outcome.NOT_ACTIVE_SYNC)}
         made = replace(made, matches=matches)
         assert newly_denied(made, plan(made, decide(made))) == (Denial("Appl1", Level.ALLOW, Level.QUARANTINE),)
 

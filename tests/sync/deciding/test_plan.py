@@ -48,7 +48,7 @@ def world(phones: dict[str, str], *mailboxes: Mailbox, ours: tuple[Entry, ...] =
         device = EasDevice(name, mailbox or "anna", device_id, "EAS", "iPhone", "iPhone14C5", "iOS 17.6", "agent")
         devices.append(device)
         outcome = Outcome.MATCHED if compliance else Outcome.UNMATCHED
-        matches[name] = Match(name, outcome, record(compliance=compliance) if compliance else None, person())
+        matches[name] = Match(outcome, record(compliance=compliance) if compliance else None, person())
     made = World(
         NOW,
         devices,
@@ -150,9 +150,7 @@ class TestEntries:
     def test_numbers_are_keys_as_well(self) -> None:
         made = world({"Appl1": "compliant"}, box(7))
         device = replace(made.devices[0], key=1, mailbox=7)
-        [command] = planned(
-            replace(made, devices=[device], matches={1: replace(made.matches["Appl1"], device=1)})
-        ).commands
+        [command] = planned(replace(made, devices=[device], matches={1: made.matches["Appl1"]})).commands
         assert command == entries(7, allow_add=("Appl1",), devices=(1,))
 
 
