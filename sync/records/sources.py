@@ -170,9 +170,10 @@ class _Reading:
     def read(self, graph: GraphSource, *, full: bool) -> None:
         """Each part has its own error boundary: who may not read groups may still read devices.
 
-        People first, so that a record finds its person.
+        People first, so that a record finds its person; groups last, so that whoever enrolled and was then put into one
+        is not looked at before the record is there.
         """
-        parts = (partial(self._users, graph, full), partial(self._groups, graph), partial(self._devices, graph))
+        parts = (partial(self._users, graph, full), partial(self._devices, graph), partial(self._groups, graph))
         for part in parts:
             try:
                 part()
@@ -180,6 +181,11 @@ class _Reading:
                 raise  # the other parts would only be told the same
             except GraphError as error:
                 self.failed(error)
+        if self.report.is_complete:
+            with self.lease.guard() as source:
+                # When it began: what changed while it went on may not be in it. Said last: it stands for groups too.
+                source.devices_read_at = self._began
+                source.save(update_fields=["devices_read_at"])
 
     # --- people ---
 
@@ -360,10 +366,6 @@ class _Reading:
             )
             return
         unconfirmed = self._devices_missing(graph)
-        with self.lease.guard() as source:
-            # When it began: what changed while it went on may not be in it.
-            source.devices_read_at = self._began
-            source.save(update_fields=["devices_read_at"])
         self._add(is_complete=True)
         for pk, source_id in unconfirmed[:CONFIRM_LIMIT]:
             record = graph.managed_device(source_id)

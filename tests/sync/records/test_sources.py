@@ -365,6 +365,34 @@ class TestGroups:
         assert DirectoryGroup.objects.get(source_id="g1").error_code == code
         assert report.created + report.unchanged == 5
 
+    def test_whoever_enrolled_and_was_then_put_into_a_group_has_the_record_before_the_group(
+        self, refresh: Refresh, tenant: Any, graph: FakeGraph
+    ) -> None:
+        """The lane looks at once: without the record it would keep the phone out, and write a mail about it."""
+        policy(tenant, included_groups=(GroupRef("g1"),))
+        graph.members = {"g1": {"u1"}}
+
+        refresh()
+
+        assert graph.calls.index("managed_devices") < graph.calls.index("group_members g1")
+
+    def test_a_reading_serves_others_when_its_groups_are_read_too(
+        self, refresh: Refresh, tenant: Any, graph: FakeGraph, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        policy(tenant, included_groups=(GroupRef("g1"),))
+        seen: list[datetime.datetime | None] = []
+
+        def group_members(group_id: str) -> GroupMembers:
+            seen.append(DeviceSource.objects.get().devices_read_at)
+            return GroupMembers(group_id, frozenset(), 0, True, False)
+
+        monkeypatch.setattr(graph, "group_members", group_members)
+
+        refresh()
+
+        assert seen == [None]
+        assert DeviceSource.objects.get().devices_read_at is not None
+
     def test_nobody_and_no_count_of_them_empties_no_group(
         self, refresh: Refresh, tenant: Any, graph: FakeGraph, monkeypatch: pytest.MonkeyPatch
     ) -> None:
