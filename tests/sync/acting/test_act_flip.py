@@ -13,7 +13,7 @@ from django.utils import timezone
 from connectors.actors import SETUP
 from connectors.exchange.errors import CanceledError
 from connectors.models import Connector
-from sync.acting import act, denials, settle
+from sync.acting import act, denials, prepare, settle
 from sync.deciding.commands import SetOrganizationSettings
 from sync.deciding.facts import Level
 from sync.lease import Lease, LeaseLostError, claim, take_back
@@ -34,7 +34,7 @@ PEOPLE = 5
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Three blocks for all."""
-    monkeypatch.setattr(act, "NOTED", 2)
+    monkeypatch.setattr(prepare, "NOTED", 2)
     monkeypatch.setattr("sync.dispatch._send_prompt", lambda *_: None)
     settings.NOTIFY_BEFORE_DENIAL_SECONDS = 0.0
 

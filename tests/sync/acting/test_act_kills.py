@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.actors import SETUP
 from connectors.models import Connector, Tenant
-from sync.acting import act, checks, journal, lane, outcomes, settle
+from sync.acting import act, checks, journal, lane, outcomes, prepare, settle
 from sync.acting.checks import check_request
 from sync.models import Command, DeviceEvent, LedgerEntry, Mailbox, MailboxCheck
 from tests.connectors import factories
@@ -26,7 +26,7 @@ State = Command.State
 SIZE = 4
 # Functions of which a worker can be killed before or after: (owner, name).
 FUNCTIONS: list[tuple[Any, str]] = [
-    (act, "replan"),
+    (prepare, "replan"),
     (journal, "intents_write"),
     (journal, "ledger_note"),
     (journal, "sent_mark"),
