@@ -37,6 +37,9 @@ RECORDS_UNREADABLE = "recordsUnreadable"
 # Times of rows are of workers' clocks, those of runs the database's.
 MARGIN = datetime.timedelta(minutes=5)
 
+# What the story of a run says that left somebody as he was.
+_LEFT = ("records_failed", "records_incomplete", "withheld", "observed")
+
 OpenClient = Callable[[], AbstractContextManager[ExchangeClient]]
 ReadRecords = Callable[..., RefreshReport]
 
@@ -90,9 +93,9 @@ class SecondHalf:
     # --- what earlier runs left ---
 
     def _is_owed(self) -> bool:
-        """Whether a quick sync finds that nothing is doubted any more that was, or that a run which was to decide
-        everybody never came to it although it had read the records: then somebody has been left as he was whom nothing
-        that changes now concerns."""
+        """Whether a quick sync finds that nothing is doubted any more that was, that the connector no longer only
+        observes, or that a run which was to decide everybody never came to it although it had read the records: then
+        somebody has been left as he was whom nothing that changes now concerns."""
         tenant = self.connector.organization.tenant_id
         if self.run.kind != SyncRun.Kind.QUICK or self.is_dry or doubts_of(tenant, tenant_policy(tenant)):
             return False
@@ -100,10 +103,10 @@ class SecondHalf:
         whole = runs.filter(kind__in=(SyncRun.Kind.FULL, SyncRun.Kind.APPLY))
         last = whole.filter(status=SyncRun.Status.SUCCEEDED).order_by("-pk").values_list("pk", flat=True).first()
         since = runs.filter(pk__gte=last or 0)
-        doubted = RunEvent.objects.filter(run__in=since, code__in=("records_failed", "records_incomplete", "withheld"))
+        left = RunEvent.objects.filter(run__in=since, code__in=_LEFT)
         broken = whole.filter(pk__gt=last or 0).exclude(status__in=(*SyncRun.ACTIVE, SyncRun.Status.SUCCEEDED))
         began = RunEvent.objects.filter(run__in=broken, code="phase", params__phase=SyncRun.Phase.RECORDS)
-        return doubted.exists() or began.exists()
+        return left.exists() or began.exists()
 
     # --- records ---
 

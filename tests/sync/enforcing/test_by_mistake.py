@@ -303,6 +303,24 @@ class TestAfterDoubt:
         assert SyncRun.objects.get(kind=APPLY).trigger == SyncRun.Trigger.SCHEDULE
         assert kept_out(exchange) == NUMBER
 
+    def test_what_was_only_observed(self, connector: Connector, exchange: FakeExchange, sync: Sync) -> None:
+        default(exchange, "Quarantine")
+        govern(connector)
+        enrolled(connector, *range(3))
+        Connector.objects.update(is_observe_only=True)
+        sync()
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == QUICK
+        Connector.objects.update(is_observe_only=False)
+
+        sync(QUICK)
+        sync(APPLY)
+
+        assert let_in(exchange) == 3
+        assert SyncRun.objects.get(kind=APPLY).trigger == SyncRun.Trigger.SCHEDULE
+        sync(QUICK)
+        assert SyncRun.objects.latest("pk").kind == QUICK
+
     def test_records_that_a_run_read_which_then_failed(
         self, connector: Connector, exchange: FakeExchange, sync: Sync
     ) -> None:
