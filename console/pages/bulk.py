@@ -83,7 +83,11 @@ def bulk(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(
                 request,
-                ngettext("%(act)s: done for %(count)d device.", "%(act)s: done for %(count)d devices.", count)
+                ngettext(
+                    "%(act)s: noted for %(count)d device. Its mailbox is looked at now.",
+                    "%(act)s: noted for %(count)d devices. Their mailboxes are looked at now.",
+                    count,
+                )
                 % {"act": ACTS[act][1], "count": count},
             )
             return redirect(_back(request))

@@ -119,12 +119,21 @@ def device(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         "state_words": STATES.get(found.access_state, ""),
         "reason_words": REASONS.get(found.access_state_reason, ""),
         "seen_in": _seen_in(request, connector, found),
+        "removed": _removed(found),
         "others": list(others.exclude(pk=found.pk).order_by("device_model", "pk")[:20]) if found.mailbox_key else [],
         **_decided(found),
         **_done(found),
         **_story(request, found, tenant.time_zone),
     }
     return render(request, "pages/device.html", context)
+
+
+def _removed(found: MobileDevice) -> DeviceEvent | None:
+    """Its removal from here, where that is why it is gone."""
+    if found.gone_at is None:
+        return None
+    last = found.events.filter(code__in=("removed", "gone", "back")).order_by("-pk").first()
+    return last if last is not None and last.code == "removed" else None
 
 
 def _seen_in(request: HttpRequest, connector: Connector | None, found: MobileDevice) -> Any:

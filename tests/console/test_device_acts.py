@@ -376,7 +376,7 @@ class TestBulk:
         assert not AccessOverride.objects.exists()
         answer = self.send(scene, "block", device, other, foreign, step="confirm", **OVERRIDE)
         assert answer.redirect_chain[-1][0] == "/devices/?q=x"
-        assert "Block devices: done for 2 devices." in answer.content.decode()
+        assert "Block devices: noted for 2 devices. Their mailboxes are looked at now." in answer.content.decode()
         assert set(AccessOverride.objects.values_list("device_id", flat=True)) == {device.device_id, other.device_id}
         self.send(scene, "clear", device, step="confirm")
         assert AccessOverride.objects.filter(ended_at=None).count() == 1

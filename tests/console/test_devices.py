@@ -15,7 +15,7 @@ from django.utils import timezone
 from console.pages.device_words import REASONS, STATES
 from console.templatetags.components import ACCESS_LOOK
 from console.templatetags.devices import person_name
-from sync.models import MobileDevice
+from sync.models import DeviceEvent, MobileDevice
 from tests.console.conftest import Scene
 from tests.console.test_connectors import text_of
 from tests.factories import AccessFactory, CommandFactory, DeviceFactory, MailboxFactory, RunFactory
@@ -161,6 +161,20 @@ class TestPage:
         words = text_of(get(scene, reverse("device", args=[device.public_id])))
         assert "A complete listing no longer held this device" in words
         assert "3 days ago" in words
+
+    def test_a_device_that_was_removed_from_here_says_by_whom(self, scene: Scene) -> None:
+        device = DeviceFactory(organization=scene.connector.organization, gone_at=timezone.now())
+        DeviceEvent.objects.create(device=device, at=timezone.now(), code="removed", actor_name="Ada")
+
+        def words() -> str:
+            return text_of(get(scene, reverse("device", args=[device.public_id])))
+
+        assert "This partnership was removed from Exchange by Ada." in words()
+        assert "A complete listing no longer held" not in words()
+        # It came back, and was missing later.
+        for code in ("back", "gone"):
+            DeviceEvent.objects.create(device=device, at=timezone.now(), code=code)
+        assert "A complete listing no longer held" in words()
 
     def test_labels_of_a_newer_exchange_stay_as_they_are(self, scene: Scene) -> None:
         device = DeviceFactory(

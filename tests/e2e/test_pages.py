@@ -298,7 +298,7 @@ def test_many_devices_are_decided_about_by_keyboard_and_without_scripts(
         page.get_by_label("Why").fill(f"Lost {scripts}")
         page.get_by_label("In 1 day").check()
         page.get_by_role("button", name="Block").click()
-        expect(page.get_by_text("Block devices: done for")).to_be_visible()
+        expect(page.get_by_text("Block devices: noted for")).to_be_visible()
 
 
 def test_a_wipe_wants_the_devices_id(visitor: Visitor, connector: Connector, signed_in: list[Any]) -> None:
