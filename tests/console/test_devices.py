@@ -166,8 +166,10 @@ class TestPage:
         device = DeviceFactory(organization=scene.connector.organization, gone_at=timezone.now())
         DeviceEvent.objects.create(device=device, at=timezone.now(), code="removed", actor_name="Ada")
 
+        browser = scene.client("reader")
+
         def words() -> str:
-            return text_of(get(scene, reverse("device", args=[device.public_id])))
+            return text_of(browser.get(reverse("device", args=[device.public_id])).content.decode())
 
         assert "This partnership was removed from Exchange by Ada." in words()
         assert "A complete listing no longer held" not in words()
