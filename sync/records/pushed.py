@@ -105,7 +105,9 @@ def records_apply(
         touched=touched,
         actor_name=actor.name,
     )
-    DeviceSource.objects.filter(pk=source.pk).update(last_pushed_at=timezone.now())
+    if rows:
+        # A request of which nothing could be taken says nothing of anybody: who has no record waits on.
+        DeviceSource.objects.filter(pk=source.pk).update(last_pushed_at=timezone.now())
     if stored.created or stored.changed:
         logger.info(
             "records of tenant %s: %d new, %d changed, by %s",

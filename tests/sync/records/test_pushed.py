@@ -166,6 +166,13 @@ class TestUpsert:
         assert last is not None
         assert timezone.now() - last < datetime.timedelta(seconds=10)
 
+    def test_a_push_of_which_nothing_was_taken_is_none(self, tenant: Any) -> None:
+        """Until something is known of somebody, nobody is kept out for want of a record."""
+        assert push(tenant, {"id": "r1"}) == ["refused"]
+        assert push(tenant) == []
+
+        assert DeviceSource.objects.get().last_pushed_at is None
+
 
 class TestChecks:
     @pytest.fixture
