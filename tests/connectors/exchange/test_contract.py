@@ -54,7 +54,16 @@ def test_the_version_is_the_one_that_was_read() -> None:
         (PowerShell, "_process_warning_record", ["self", "message"]),
         (PowerShell, "_process_pipeline_state", ["self", "message"]),
         (Fragmenter, "defragment", ["self", "data"]),
+        (PowerShell, "_invoke", ["self", "msg"]),
         (WSMan, "_parse_wsman_fault", ["xml_text"]),
+        (
+            WSMan,
+            "invoke",
+            [
+                *("self", "action", "resource_uri", "resource", "option_set", "selector_set", "timeout"),
+                "retries_on_read_timeout",
+            ],
+        ),
         (WSMan, "_create_header", ["self", "action", "resource_uri", "option_set", "selector_set", "timeout"]),
         (pypsrp.wsman._TransportHTTP, "_build_session", ["self"]),
         (pypsrp.wsman._TransportHTTP, "_send_request", ["self", "request", "timeout"]),
@@ -93,8 +102,12 @@ def test_where_pypsrp_calls_our_hooks() -> None:
     assert "self.shell.close()" in source(RunspacePool.close)
     assert "self._send_request(" in source(pypsrp.wsman._TransportHTTP.send)
     assert "self._build_session()" in source(pypsrp.wsman._TransportHTTP.send)
-    assert "self._parse_wsman_fault(" in source(WSMan.invoke)
-    assert "except ET.ParseError" in source(WSMan.invoke)
+    for asked in (WSMan.create, WSMan.command, WSMan.signal, WSMan.delete):
+        assert "self.invoke(" in source(asked)
+    # Bytes from the serialiser are sent as they are.
+    assert "self.runspace_pool._fragmenter.fragment(msg," in source(PowerShell._invoke)
+    assert "self._serializer.serialize(self.data)" in source(pypsrp.messages.Message.pack)
+    assert "if not isinstance(msg, bytes)" in source(pypsrp.messages.Message.pack)
 
 
 def test_pypsrps_dispatch_looks_at_the_type_alone(connection: Connection) -> None:
@@ -125,6 +138,7 @@ def test_the_negotiate_hook_reads_where_we_stream() -> None:
 
 def test_requests_and_urllib3_have_the_places_we_subclass() -> None:
     assert "get_connection_with_tls_context(" in source(requests.adapters.HTTPAdapter.send)
+    assert "self.cert_verify(conn, request.url, verify, cert)" in source(requests.adapters.HTTPAdapter.send)
     assert "build_connection_pool_key_attributes(" in source(
         requests.adapters.HTTPAdapter.get_connection_with_tls_context
     )
