@@ -45,8 +45,8 @@ from sync.deciding.plan import plan
 from sync.dispatch import check_dispatch
 from sync.enforcing.approvals import hold
 from sync.enforcing.drifts import drifts_record, ledger_settle
-from sync.enforcing.judging import judge
-from sync.enforcing.loading import is_enforcing, world_load
+from sync.enforcing.judging import Judging
+from sync.enforcing.loading import Loaded, Whole, is_enforcing
 from sync.enforcing.verdict_rows import verdicts_record
 from sync.lease import LaneLease, LeaseLostError, lane_claim
 from sync.models import Mailbox, MailboxCheck
@@ -56,7 +56,9 @@ from sync.observing.mailboxes import mailboxes_refresh
 logger = logging.getLogger(__name__)
 
 ACTOR = Actor(name="Checks")
+# Mailboxes read and decided at once; all that are marked are judged together, so that the guard sees them as one.
 BATCH = 200
+MOST = 100_000
 # Few commands go out in the session that is open already; more are worth sessions of their own.
 INLINE = 8
 # Seconds between two looks at the marks.
@@ -67,6 +69,9 @@ FAILED_AGAIN_MOST = datetime.timedelta(hours=1)
 # How long nothing is tried after Exchange could not be reached, or refused the account: each try counts to a lock-out.
 UNREACHABLE_AGAIN = datetime.timedelta(seconds=30)
 REFUSED_AGAIN = datetime.timedelta(minutes=15)
+
+# What ends the lane, and is no mailbox's trouble.
+_ABOVE = (LeaseLostError, CanceledError, OperationalError, InterfaceError)
 
 OpenExchange = Callable[..., AbstractContextManager[ExchangeClient]]
 
@@ -148,15 +153,15 @@ class _Lane:
                     time.sleep(POLL)
 
     def _marks(self) -> dict[int, MailboxCheck]:
-        rows = marks_due(self.organization_id).order_by("first_wanted_at")[:BATCH]
+        rows = marks_due(self.organization_id).order_by("first_wanted_at")[:MOST]
         return {row.mailbox_id: row for row in rows}
 
     def _look(self, client: ExchangeClient, marks: Mapping[int, MailboxCheck]) -> None:
-        """At some mailboxes. What goes wrong with them is theirs; what is wrong with the session is raised."""
+        """At all that are marked. What goes wrong with some is theirs; what is wrong with the session is raised."""
         self.looked_at += len(marks)
         try:
-            report = self._decide_and_act(client, marks)
-        except (LeaseLostError, CanceledError, OperationalError, InterfaceError):
+            self._decide_and_act(client, marks)
+        except _ABOVE:
             raise
         except ExchangeError as error:
             logger.warning("connector %s: %d mailboxes wait: %r", self.connector.pk, len(marks), error)
@@ -166,15 +171,35 @@ class _Lane:
             # The outermost boundary: the marks stay, and the trace must be found.
             logger.exception("connector %s: %d mailboxes could not be looked at", self.connector.pk, len(marks))
             _failed(marks)
-            return
-        busy, failed = report.busy & marks.keys(), report.failed_mailboxes & marks.keys()
-        MailboxCheck.objects.filter(mailbox__in=busy).update(not_before=Now() + BUSY_AGAIN)
-        _failed({pk: marks[pk] for pk in failed})
-        _taken_away({pk: mark for pk, mark in marks.items() if pk not in busy and pk not in failed})
 
-    def _decide_and_act(self, client: ExchangeClient, marks: Mapping[int, MailboxCheck]) -> Report:
-        mailboxes_refresh(client, self.organization_id, list(marks))
-        loaded = world_load(self.organization_id, mailboxes=list(marks), now=timezone.now())
+    def _decide_and_act(self, client: ExchangeClient, marks: Mapping[int, MailboxCheck]) -> None:
+        whole = Whole(self.organization_id, timezone.now())
+        frame, good = whole.part(()), dict[int, MailboxCheck]()
+        judging = Judging(frame, is_whole=False)
+        for chosen in blocks(marks, BATCH):
+            some = {pk: marks[pk] for pk in chosen}
+            try:
+                self._decide(client, whole, chosen, judging)
+            except (*_ABOVE, ExchangeError):
+                raise
+            except Exception:
+                # A fault about some of them keeps the others waiting no longer.
+                logger.exception("connector %s: %d mailboxes could not be decided", self.connector.pk, len(some))
+                _failed(some)
+            else:
+                good |= some
+        report = self._act(client, frame, judging, good) if good else Report()
+        busy, failed = report.busy & good.keys(), report.failed_mailboxes & good.keys()
+        for part in blocks(busy):
+            MailboxCheck.objects.filter(mailbox__in=part).update(not_before=Now() + BUSY_AGAIN)
+        _failed({pk: good[pk] for pk in failed})
+        _taken_away({pk: mark for pk, mark in good.items() if pk not in busy and pk not in failed})
+
+    def _decide(self, client: ExchangeClient, whole: Whole, mailboxes: list[int], judging: Judging) -> None:
+        """Read and decide some mailboxes, and have them judged with the others."""
+        mailboxes_refresh(client, self.organization_id, mailboxes)
+        whole.now = timezone.now()  # after it was read: what is read later has changed since
+        loaded = whole.part(mailboxes)
         verdicts = decide(loaded.world)
         # Kept before anything is sent, so that the pages tell why.
         verdicts_record(loaded, verdicts, actor_name=ACTOR.name, guard=self.lease.guard)
@@ -183,11 +208,17 @@ class _Lane:
         # Settings and rules are a full sync's; until then they are as they are.
         loaded = replace(loaded, world=loaded.world.as_it_is())
         verdicts = decide(loaded.world)
-        judged = judge(loaded, verdicts, plan(loaded.world, verdicts))
+        judging.add(loaded, verdicts, plan(loaded.world, verdicts))
+        if not self._is_observing():
+            kept_out_note(loaded, verdicts, run=None, guard=self.lease.guard)
+
+    def _act(
+        self, client: ExchangeClient, frame: Loaded, judging: Judging, marks: Mapping[int, MailboxCheck]
+    ) -> Report:
+        judged = judging.judged()
         if not self._is_observing():
             with self.lease.guard():
-                hold(loaded, judged, run=None)
-            kept_out_note(loaded, verdicts, run=None, guard=self.lease.guard)
+                hold(frame, judged, run=None)
         wanted = judged.mailboxes
         if not wanted:
             return Report()
@@ -258,11 +289,12 @@ def _taken_away(marks: Mapping[int, MailboxCheck]) -> None:
 
 def _failed(marks: Mapping[int, MailboxCheck]) -> None:
     """Again later, each time after twice as long. A mailbox that is gone has nothing to be looked at."""
-    gone = Mailbox.objects.filter(pk__in=marks.keys()).exclude(gone_at=None)
-    MailboxCheck.objects.filter(mailbox__in=gone).delete()
     by_failures: dict[int, list[int]] = {}
     for pk, mark in marks.items():
         by_failures.setdefault(mark.failures, []).append(pk)
-    for failures, chosen in by_failures.items():
+    for failures, pks in by_failures.items():
         wait = min(FAILED_AGAIN * 2 ** min(failures, 20), FAILED_AGAIN_MOST)
-        MailboxCheck.objects.filter(mailbox__in=chosen).update(failures=F("failures") + 1, not_before=Now() + wait)
+        for chosen in blocks(pks):
+            gone = Mailbox.objects.filter(pk__in=chosen).exclude(gone_at=None)
+            MailboxCheck.objects.filter(mailbox__in=gone).delete()
+            MailboxCheck.objects.filter(mailbox__in=chosen).update(failures=F("failures") + 1, not_before=Now() + wait)

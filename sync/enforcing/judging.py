@@ -78,13 +78,6 @@ def recently_denied(organization_id: int) -> int:
     return number + len(devices - approved)
 
 
-def judge(loaded: Loaded, verdicts: Mapping[Key, Verdict], plan: Plan) -> Judged:
-    """What of the plan of some mailboxes may be done now."""
-    judging = Judging(loaded, is_whole=False)
-    judging.add(loaded, verdicts, plan)
-    return judging.judged()
-
-
 class Judging:
     """An organization's plans, some mailboxes at a time, judged together.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from connectors.exchange.errors import BadRequestError, OutcomeUnknownError, Sto
 from connectors.models import Connector, DeviceSource
 from sync.acting import act, checks, lane
 from sync.acting.checks import check_request, checks_dispatch_due
-from sync.enforcing import deadlines
+from sync.enforcing import deadlines, loading
 from sync.lease import lane_claim
 from sync.models import (
     AccessOverride,
@@ -127,6 +127,43 @@ def test_a_denial_goes_through_the_guard(office: Office) -> None:
     assert lists(office) == (("PHONE0",), ())
     assert Approval.objects.get().state == Approval.State.WAITING
     assert not MailboxCheck.objects.exists()
+
+
+def test_many_marks_are_one_for_the_guard(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a few at a time, and yet none of them is denied where a run would deny nobody."""
+    monkeypatch.setattr(lane, "BATCH", 4)
+    office = Office(connector, 20)
+    office.policy(guard_devices=10, guard_percent=5.0)
+    mark(office, *range(20))
+    work(office)
+    office.wire.sent.clear()
+    for number in range(20):
+        office.compliance(number, "noncompliant")
+    mark(office, *range(20))
+
+    assert work(office) == 20
+
+    assert office.wire.sent == []
+    assert Approval.objects.get().denials.count() == 20
+
+
+def test_a_fault_about_some_mailboxes_stays_with_them(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "BATCH", 2)
+    office = Office(connector, 6)
+    real = loading.Whole.part
+
+    def part(whole: loading.Whole, mailboxes: Collection[int], strays: Collection[int] = ()) -> loading.Loaded:
+        if office.keys[2] in mailboxes:
+            raise ValueError("a fault of our own")
+        return real(whole, mailboxes, strays)
+
+    monkeypatch.setattr(loading.Whole, "part", part)
+    mark(office, *range(6))
+
+    work(office)
+
+    assert len(office.wire.sets()) == 4
+    assert set(MailboxCheck.objects.values_list("mailbox", flat=True)) == {office.keys[2], office.keys[3]}
 
 
 def test_who_only_observes_asks_nobody_for_approval(office: Office) -> None:
@@ -349,7 +386,7 @@ def test_a_fault_of_our_own_keeps_the_marks(office: Office, monkeypatch: pytest.
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lane, "world_load", broken)
+    monkeypatch.setattr(lane, "ledger_settle", broken)
 
     work(office)
 
