@@ -31,7 +31,9 @@ def subject_said(drift: Drift) -> str:
     """What it is about: a device ID on a list, a setting, a rule."""
     first, _colon, rest = drift.subject.partition(":")
     if drift.mailbox_id is not None:
-        return _("%(id)s on the %(list)s") % {"id": rest, "list": said(LISTS, first)}
+        # As the phone writes it, where the phone is known; lists are compared without regard to case.
+        device_id = rest if drift.device is None else drift.device.device_id
+        return _("%(id)s on the %(list)s") % {"id": device_id, "list": said(LISTS, first)}
     if drift.kind in _RULES:
         return _("Rule: %(characteristic)s “%(query)s”") % {
             "characteristic": said(CHARACTERISTIC_WORDS, first),
