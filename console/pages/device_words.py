@@ -60,6 +60,8 @@ WAITS: Mapping[str, str | Promise] = {
     "approval": _("The denial waits for approval."),
     "check": _("It is looked at in a moment."),
     "phone": _("Exchange shows it at the phone's next request."),
+    "activeSync": _("ActiveSync is off for the mailbox; Exchange goes on showing the state of before."),
+    "policy": _("The mailbox policy keeps the device out, whatever the lists say."),
     "sync": _("Exchange has yet to be told; the next sync does it."),
 }
 LEFT_OUT: Mapping[str, str | Promise] = {

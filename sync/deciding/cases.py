@@ -22,6 +22,8 @@ from sync.deciding.world import World
 
 # What Exchange says of a phone that gets no mail.
 _KEPT_OUT = ("blocked", "quarantined")
+# DeviceAccessStateReason of a phone that does not do what the mailbox policy asks.
+_BY_POLICY = "policy"
 
 
 def overrides_in_force(world: World) -> dict[Partnership, Override]:
@@ -66,6 +68,7 @@ class Cases:
             if record.grace_until is not None:
                 is_grace_over = record.grace_until <= world.now
         person = match.person
+        mailbox = world.mailboxes.get(device.mailbox)
         return Case(
             match.outcome,
             person is not None,
@@ -82,8 +85,11 @@ class Cases:
             is_grace_over,
             fallback.level,
             fallback.rule is not None,
+            fallback.instead,
             self._keeping is not None and self._is_kept(device),
-            device.mailbox in world.mailboxes,
+            mailbox is not None,
+            mailbox is not None and not mailbox.activesync_enabled,
+            device.state_reason.lower() == _BY_POLICY and text_key(device.state) in _KEPT_OUT,
         )
 
     def _label(self, compliance: str) -> str:

@@ -23,7 +23,7 @@ from sync.deciding.commands import (
     is_about_access,
 )
 from sync.deciding.effects import counted, denials_of, levels, listed_now
-from sync.deciding.facts import EasDevice, ExchangeSettings, Key, Level, Mailbox, Partnership, State
+from sync.deciding.facts import EasDevice, ExchangeSettings, Key, Level, Mailbox, Partnership, State, text_key
 from sync.deciding.guard import Limits, guard
 from sync.deciding.plan import Plan, commands_of
 from sync.deciding.verdicts import Verdict
@@ -36,8 +36,9 @@ _ID = "x"
 _ANY_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _ASKED = ("devicetype", "devicemodel", "deviceos", "useragent")
 
-# A phone as guard sees it: its texts as far as a rule asks for them, and whether its partnership's change names it.
-_Phone: TypeAlias = tuple[str, str, str, str, bool]
+# A phone as guard sees it: its texts as far as a rule asks for them, the rule that Exchange named last, and whether its
+# partnership's change names it.
+_Phone: TypeAlias = tuple[str, str, str, str, str, bool]
 _Lists: TypeAlias = tuple[bool, bool]  # the allowed one, the blocked one
 
 
@@ -95,6 +96,7 @@ class Crowd:
         self._exchange = ExchangeSettings()
         self._settings: tuple[SettingsCommand, ...] = ()
         self._asked: tuple[frozenset[str], ...] | None = None
+        self._identities: frozenset[str] = frozenset()
         self._sorts: dict[_Sort, _Members] = {}
         self._partnerships: dict[Key, Partnership] = {}
 
@@ -111,6 +113,7 @@ class Crowd:
         if self._asked is None:
             self._exchange, self._settings = world.exchange, plan.settings
             self._asked = _asked(world.exchange, plan.settings)
+            self._identities = frozenset(text_key(rule.identity) for rule in world.exchange.rules)
         changes = {change.partnership: change for change in plan.changes}
         denied, listed = denied_in(plan), listed_now(world)
         for partnership, devices in self._concerned(world, changes).items():
@@ -162,7 +165,8 @@ class Crowd:
             low if of_rules and (low := text.lower()) in of_rules else _OTHER
             for text, of_rules in zip(texts, asked, strict=True)
         )
-        return of_type, model, system, agent, change is not None and device.key in change.devices
+        rule = device.state_rule if text_key(device.state_rule) in self._identities else ""
+        return of_type, model, system, agent, rule, change is not None and device.key in change.devices
 
     # --- the answer ---
 
@@ -237,7 +241,10 @@ class _Few:
         changes: list[EntryChange] = []
         for number, (sort, members) in enumerate(sorts.items()):
             mailbox = str(number)
-            mine = [EasDevice(f"{number}.{place}", mailbox, _ID, "", *one[:4]) for place, one in enumerate(sort.phones)]
+            mine = [
+                EasDevice(f"{number}.{place}", mailbox, _ID, "", *one[:4], state_rule=one[4])
+                for place, one in enumerate(sort.phones)
+            ]
             for place, device in enumerate(mine):
                 self.places[device.key] = (number, place)
                 self.weights[device.key] = members.number
@@ -245,7 +252,7 @@ class _Few:
             allowed, blocked = map(_written, sort.listed)
             mailboxes[mailbox] = Mailbox(mailbox, "", allowed=allowed, blocked=blocked)
             if sort.adds is not None and sort.removes is not None:
-                named = tuple(device.key for device, phone in zip(mine, sort.phones, strict=True) if phone[4])
+                named = tuple(device.key for device, phone in zip(mine, sort.phones, strict=True) if phone[5])
                 allow_add, block_add = map(_written, sort.adds)
                 allow_remove, block_remove = map(_written, sort.removes)
                 changes.append(EntryChange((mailbox, _ID), "", named, allow_add, allow_remove, block_add, block_remove))

@@ -82,8 +82,23 @@ def _verdict(case: Case, world: World) -> Verdict:
     else:
         verdict = _kept_out(case, row, word, world.organization.denial)
     if case.has_mailbox:
-        return verdict
+        return _after_what_comes_first(case, word, verdict)
     return replace(verdict, state=State.UNKNOWN, reason=Reason.UNKNOWN, entry=None, hindered_by=Hindrance.NO_MAILBOX)
+
+
+def _after_what_comes_first(case: Case, word: Word, verdict: Verdict) -> Verdict:
+    """Before any list Exchange asks whether ActiveSync is on for the mailbox, and whether the phone does what the
+    mailbox policy asks. Neither is ours to change; where the table means the phone to have mail they hinder it."""
+    is_meant = word.access is Access.ALLOW or word.by_rules
+    hindered_by = verdict.hindered_by
+    if hindered_by is None and is_meant and verdict.state is State.ALLOWED:
+        if case.is_off:
+            hindered_by = Hindrance.ACTIVE_SYNC_OFF
+        elif case.is_refused:
+            hindered_by = Hindrance.MAILBOX_POLICY
+    if hindered_by is verdict.hindered_by and not case.is_off:
+        return verdict
+    return replace(verdict, hindered_by=hindered_by, is_off=case.is_off)
 
 
 def _agreed(group: Sequence[tuple[Case, Verdict]], world: World) -> Iterator[Verdict]:
@@ -110,11 +125,14 @@ def _agreed(group: Sequence[tuple[Case, Verdict]], world: World) -> Iterator[Ver
     for case, verdict in group:
         if verdict.row is Row.NOT_ACTIVE_SYNC:  # left alone with what the others' wish leaves
             verdict = _verdict(case._replace(allowed=left_allowed, blocked=left_blocked), world)
+        is_named = allowed or blocked
         state = _state(with_entries(allowed=allowed, blocked=blocked, fallback=case.level))
+        if case.instead and not is_named:
+            state = State.UNKNOWN
         if state is verdict.state:
             yield replace(verdict, entry=entry, overrides=overrides)
             continue
-        reason = Reason.INDIVIDUAL_RULE if allowed or blocked else _reason_of(case)
+        reason = Reason.INDIVIDUAL_RULE if is_named else _reason_of(case)
         yield replace(
             verdict, state=state, reason=reason, entry=entry, overrides=overrides, hindered_by=Hindrance.SHARED_ID
         )
@@ -139,7 +157,17 @@ def _state(level: Level) -> State:
 
 
 def _reason_of(case: Case) -> Reason:
+    if case.instead:
+        return Reason.UNKNOWN
     return Reason.DEVICE_RULE if case.is_ruled else Reason.GLOBAL_RULE
+
+
+def _by_settings(case: Case, verdict: Verdict) -> Verdict:
+    """Of a phone that no entry names: what rules and default level give it, where that can be foreseen."""
+    if not case.instead:
+        return verdict
+    reason = verdict.reason if verdict.is_denial else Reason.UNKNOWN
+    return replace(verdict, state=State.UNKNOWN, reason=reason, hindered_by=Hindrance.UNSEEN_RULE)
 
 
 def _left(case: Case, row: Row, word: Word) -> Verdict:
@@ -161,7 +189,7 @@ def _left(case: Case, row: Row, word: Word) -> Verdict:
         hindered_by = Hindrance.FOREIGN_ALLOW if word.by_rules and level is not Level.ALLOW else None
         return Verdict(access, State.ALLOWED, Reason.INDIVIDUAL_RULE, row, overrides=overrides, hindered_by=hindered_by)
     reason = word.reason if word.reason is not None and level is Level.ALLOW else _reason_of(case)
-    return Verdict(access, _state(level), reason, row, overrides=overrides)
+    return _by_settings(case, Verdict(access, _state(level), reason, row, overrides=overrides))
 
 
 def _let_in(case: Case, row: Row, word: Word) -> Verdict:
@@ -176,13 +204,16 @@ def _let_in(case: Case, row: Row, word: Word) -> Verdict:
     overrides = (_BLOCKED,) if case.blocked is Whose.OVERRIDDEN else ()
     if case.allowed is None and (word.is_admins or case.level is not Level.ALLOW):
         own = _ALLOWED
-    return Verdict(Access.ALLOW, State.ALLOWED, reason, row, own, overrides)
+    verdict = Verdict(Access.ALLOW, State.ALLOWED, reason, row, own, overrides)
+    return verdict if own is not None or case.allowed is not None else _by_settings(case, verdict)
 
 
 def _kept_out(case: Case, row: Row, word: Word, denial: Level) -> Verdict:
     """Quarantine can be had only where rules and default give it and no entry names the phone."""
     level = case.level
-    if level is Level.QUARANTINE and denial is Level.QUARANTINE and not word.is_admins:
+    # A rule that we are not shown might let in whom our block keeps out: to take it back would ask for trouble.
+    is_needed = case.blocked is Whose.OURS and Level.ALLOW in case.instead
+    if level is Level.QUARANTINE and denial is Level.QUARANTINE and not word.is_admins and not is_needed:
         return _quarantined(case, row, word)
     reason = word.reason or Reason.UNKNOWN
     overrides = (_ALLOWED,) if case.allowed is Whose.OVERRIDDEN else ()
@@ -194,7 +225,8 @@ def _kept_out(case: Case, row: Row, word: Word, denial: Level) -> Verdict:
     if is_let_in and not word.is_admins:
         return Verdict(Access.BLOCK, State.ALLOWED, Reason.INDIVIDUAL_RULE, row, hindered_by=Hindrance.FOREIGN_ALLOW)
     needs_entry = word.is_admins or level is not Level.BLOCK
-    return Verdict(Access.BLOCK, State.BLOCKED, reason, row, _BLOCKED if needs_entry else None, overrides)
+    verdict = Verdict(Access.BLOCK, State.BLOCKED, reason, row, _BLOCKED if needs_entry else None, overrides)
+    return verdict if needs_entry else _by_settings(case, verdict)
 
 
 def _quarantined(case: Case, row: Row, word: Word) -> Verdict:
@@ -221,4 +253,4 @@ def _quarantined(case: Case, row: Row, word: Word) -> Verdict:
             overrides=overrides,
             hindered_by=Hindrance.FOREIGN_BLOCK,
         )
-    return Verdict(access, State.QUARANTINED, reason, row, overrides=overrides)
+    return _by_settings(case, Verdict(access, State.QUARANTINED, reason, row, overrides=overrides))

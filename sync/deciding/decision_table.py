@@ -56,8 +56,9 @@ class Case(NamedTuple):
     outcome: the match's. is_excluded, is_included, is_licensed: of the person; is_licensed None where nobody knows.
     override: in force. allowed, blocked: whose entry names the phone. has_record: a record is the phone's; the next
     four are about it, its compliance in lower case. level: what decides where no entry names the phone, as settings are
-    to be; is_ruled: a rule does, and not the default level. is_kept: grandfathering is for such a phone. has_mailbox:
-    something can be written for it.
+    to be; is_ruled: a rule does, and not the default level; instead: what it may be as well (judge.Fallback). is_kept:
+    grandfathering is for such a phone. has_mailbox: something can be written for it; is_off: ActiveSync is off for it.
+    is_refused: Exchange said last that the mailbox policy kept the phone out.
     """
 
     outcome: Outcome
@@ -75,8 +76,11 @@ class Case(NamedTuple):
     is_grace_over: bool
     level: Level
     is_ruled: bool
+    instead: frozenset[Level]
     is_kept: bool
     has_mailbox: bool
+    is_off: bool
+    is_refused: bool
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------

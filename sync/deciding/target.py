@@ -6,6 +6,8 @@ of somebody else that it does not name stays as it is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sync.deciding.commands import CreateRule, RemoveRule, SetOrganizationSettings, SetRuleLevel, SettingsCommand
 from sync.deciding.facts import ExchangeSettings, Ledger, OrganizationPolicy
 
@@ -19,7 +21,7 @@ def target_settings(exchange: ExchangeSettings, policy: OrganizationPolicy, ledg
         default_level=exchange.default_level if policy.default_level is None else policy.default_level,
         rules=(
             *kept,
-            *(named[rule.key] for rule in exchange.rules if rule.key in named),
+            *(replace(named[rule.key], identity=rule.identity) for rule in exchange.rules if rule.key in named),
             *(rule for key, rule in named.items() if key not in present),
         ),
         user_mail_insert=exchange.user_mail_insert if policy.user_mail_insert is None else policy.user_mail_insert,

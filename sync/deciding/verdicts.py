@@ -51,6 +51,9 @@ class Hindrance(StrEnum):
     FOREIGN_BLOCK = "foreignBlock"  # a block entry of that kind
     SHARED_ID = "sharedId"  # another phone of the mailbox has this DeviceId: they share each entry, the stricter wins
     NO_MAILBOX = "noMailbox"  # the mailbox is not known: nothing can be written
+    UNSEEN_RULE = "unseenRule"  # a rule on something that no listing shows may decide otherwise: nobody can tell
+    ACTIVE_SYNC_OFF = "activeSyncOff"  # for the mailbox: Exchange asks that before any list
+    MAILBOX_POLICY = "mailboxPolicy"  # it kept the phone out last; it is asked before any list as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Verdict:
     share one.
 
     entry: the list on which an entry of ours is to name the phone; None: none of ours on either list. overrides: lists
-    whose foreign entry is to go, by a person's choice.
+    whose foreign entry is to go, by a person's choice. is_off: ActiveSync is off for the mailbox, and the phone gets no
+    mail whatever its state; that is what lists, rules and default level say, and what counts once it is on.
     """
 
     access: Access
@@ -70,6 +74,7 @@ class Verdict:
     entry: PersonalList | None = None
     overrides: tuple[PersonalList, ...] = ()
     hindered_by: Hindrance | None = None
+    is_off: bool = False
 
     @property
     def is_denial(self) -> bool:

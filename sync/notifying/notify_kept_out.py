@@ -17,7 +17,7 @@ from sync.acting.denials import Denied
 from sync.blocks import blocks
 from sync.deciding.effects import counted, levels, listed_now
 from sync.deciding.facts import EasDevice, Key, Level, State
-from sync.deciding.verdicts import Row, Verdict
+from sync.deciding.verdicts import Hindrance, Row, Verdict
 from sync.enforcing.loading import Loaded
 from sync.models import DeviceAccess, DeviceEvent, MobileDevice, SyncRun
 
@@ -49,15 +49,17 @@ def kept_out_note(
 def _kept_out(loaded: Loaded, verdicts: Mapping[Key, Verdict]) -> Iterator[Denied]:
     """By Exchange as it is, and by the verdict. What has mail still is told of with the command that takes it."""
     world = loaded.world
-    wanted = [device for device in counted(world) if _is_denial(verdicts[device.key])]
+    wanted = [device for device in counted(world) if _is_denial(device, verdicts[device.key])]
     now = levels(wanted, listed_now(world), world.exchange)
     for device in wanted:
         if now[device.key] is not Level.ALLOW:
             yield _denied(device, verdicts[device.key])
 
 
-def _is_denial(verdict: Verdict) -> bool:
+def _is_denial(device: EasDevice, verdict: Verdict) -> bool:
     is_meant = verdict.is_denial or verdict.row in _BY_RULES
+    if verdict.hindered_by is Hindrance.UNSEEN_RULE:  # nothing can be foreseen, and Exchange itself has spoken
+        return is_meant and device.state.lower() in (State.BLOCKED, State.QUARANTINED)
     return is_meant and verdict.state in (State.BLOCKED, State.QUARANTINED)
 
 

@@ -83,6 +83,17 @@ HINDRANCES: Words = {
         "Another device of this mailbox has the same device ID; both share each entry, and the stricter wish counts"
     ),
     Hindrance.NO_MAILBOX: gettext_lazy("Its mailbox is not known, so that nothing can be written for it"),
+    Hindrance.UNSEEN_RULE: gettext_lazy(
+        "A device access rule looks at something that Exchange does not list of devices (the X-MS-WL header), and may "
+        "decide otherwise than the rules and the default level that can be foreseen"
+    ),
+    Hindrance.ACTIVE_SYNC_OFF: gettext_lazy(
+        "ActiveSync is switched off for its mailbox, so that it cannot read mail whatever the lists say"
+    ),
+    Hindrance.MAILBOX_POLICY: gettext_lazy(
+        "Its ActiveSync mailbox policy kept it out at its last request, and is asked before the lists: the device has "
+        "to do what the policy asks, or the policy has to allow devices that cannot"
+    ),
 }
 OUTCOMES: Words = {
     Outcome.MATCHED: gettext_lazy("Matched"),

@@ -21,7 +21,7 @@ from sync.deciding.decide import decide, explain
 from sync.deciding.entries import NOWHERE, Named, entries_of
 from sync.deciding.matches import Match
 from sync.deciding.plan import plan
-from sync.deciding.verdicts import Param, Row, Step, Verdict
+from sync.deciding.verdicts import Hindrance, Param, Row, Step, Verdict
 from sync.enforcing.loading import world_load
 from sync.models import MobileDevice
 from sync.showing import access_words as words
@@ -42,7 +42,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Explained:
     """One device as it is decided now. untold: PowerShell text of what Exchange has yet to be told about the mailbox's
-    entries that name this device, as its settings are. doubts: why nobody may newly be kept out just now (codes)."""
+    entries that name this device, as its settings are. doubts: why nobody may newly be kept out just now (codes).
+    beyond: what else decides in Exchange of this device, where the verdict is not already said to be hindered by it."""
 
     verdict: Verdict
     match: Match
@@ -50,6 +51,7 @@ class Explained:
     lines: tuple[Line, ...]
     untold: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
 
 def explained(device: MobileDevice, *, now: datetime.datetime | None = None) -> Explained | None:
@@ -77,7 +79,15 @@ def explained(device: MobileDevice, *, now: datetime.datetime | None = None) -> 
         lines=lines_of(explain(world, device.pk), zone),
         untold=untold,
         doubts=loaded.doubts,
+        beyond=_beyond(verdict),
     )
+
+
+def _beyond(verdict: Verdict) -> tuple[str, ...]:
+    """What comes before the lists in Exchange's own evaluation, in words."""
+    if not verdict.is_off or verdict.hindered_by is Hindrance.ACTIVE_SYNC_OFF:
+        return ()
+    return (_("ActiveSync is switched off for its mailbox: it cannot read mail, whatever is decided here."),)
 
 
 def lines_of(steps: tuple[Step, ...], zone: str = "UTC") -> tuple[Line, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sync.deciding.facts import EasDevice, Level
 from sync.deciding.judge import Judge, with_entries
-from sync.deciding.verdicts import Row
+from sync.deciding.verdicts import Hindrance, Row
 from sync.models import Approval, Command, DeviceAccess, HeldDenial, MailboxCheck, MobileDevice
 from sync.observing.rulebook import settings_facts
 from sync.showing.device_page import SHOWN
@@ -23,8 +23,9 @@ _LEVELS = {Level.ALLOW: "Allowed", Level.BLOCK: "Blocked", Level.QUARANTINE: "Qu
 class Wish:
     """differs: Exchange shows something else than the verdict comes to. waits_for: what that, or a command, waits for:
     "command" (one is under way), "approval", "check" (it is to be looked at now), "phone" (Exchange was told, and
-    stores its state anew at the phone's next request), "sync" (Exchange has yet to be told); "" for nothing. since:
-    when the verdict was reached."""
+    stores its state anew at the phone's next request), "activeSync" (it was told, and asks before any list whether
+    ActiveSync is on for the mailbox, where it is off), "policy" (it was told, and the mailbox policy keeps the phone
+    out), "sync" (Exchange has yet to be told); "" for nothing. since: when the verdict was reached."""
 
     differs: bool = False
     waits_for: str = ""
@@ -68,8 +69,12 @@ def _wish(device: MobileDevice, judge: Judge, under_way: set[int], held: set[int
         waits_for = "check"
     elif not differs:
         waits_for = ""
+    elif _level(device, judge) != SHOWN.get(access.state):
+        waits_for = "sync"
+    elif device.owner is not None and not device.owner.activesync_enabled:
+        waits_for = "activeSync"
     else:
-        waits_for = "phone" if _level(device, judge) == SHOWN.get(access.state) else "sync"
+        waits_for = "policy" if access.hindered_by == Hindrance.MAILBOX_POLICY else "phone"
     return Wish(differs, waits_for, access.decided_at)
 
 
@@ -93,6 +98,7 @@ def _level(device: MobileDevice, judge: Judge) -> str:
             model=device.device_model,
             os=device.device_os,
             user_agent=device.device_user_agent,
+            state_rule=device.access_control_rule,
         )
     )
     allowed, blocked = (

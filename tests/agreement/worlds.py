@@ -58,6 +58,16 @@ COMPLIANCE = (
 )
 
 
+@dataclass(frozen=True)
+class Claim(access.Claim):
+    """With the header on which rules may be made."""
+
+    header: str = ""
+
+    def characteristic(self, name: str) -> str:
+        return self.header if name == "XMSWLHeader" else super().characteristic(name)
+
+
 @dataclass
 class Organization:
     """The lab's store, with what Gatehouse knows and wants beside it."""
@@ -75,6 +85,8 @@ class Organization:
     ledger: facts.Ledger
     # Of each device: when it was first seen, and when it last had mail.
     moments: list[tuple[datetime.datetime | None, datetime.datetime | None]]
+    # Of each device: what it says in the X-MS-WL header, which no listing shows.
+    headers: list[str]
 
     def exchange(self) -> facts.ExchangeSettings:
         rules = (
@@ -133,12 +145,15 @@ class Organization:
 
     def evaluated(self) -> dict[Key, str]:
         """Graph's word for what Exchange says to each phone whose mailbox may use ActiveSync."""
+        return {key: STATES[state] for key, state in self.answers().items() if state != "Disabled"}
+
+    def answers(self, header: str | None = None) -> dict[Key, str]:
+        """What Exchange says to each phone. header: as if all said this in it."""
         found: dict[Key, str] = {}
         for number, device in enumerate(self.devices):
-            claim = access.Claim(device.device_id, device.device_type, device.model, device.os, device.user_agent)
-            decision = access.evaluate(self.store, device.mailbox, claim)
-            if decision.state != "Disabled":
-                found[number] = STATES[decision.state]
+            texts = (device.device_id, device.device_type, device.model, device.os, device.user_agent)
+            claim = Claim(*texts, header=self.headers[number] if header is None else header)
+            found[number] = access.evaluate(self.store, device.mailbox, claim).state
         return found
 
     def carry_out(self, command: Command) -> None:
@@ -197,13 +212,20 @@ MOSTLY = st.sampled_from((True, True, True, True, False))
 SELDOM = st.sampled_from((False,) * 6 + (True,))
 DAYS = st.sampled_from([NOW + datetime.timedelta(days=days) for days in (-400, -40, -2, 3)])
 MOMENTS = st.none() | DAYS
-RULES = st.lists(
-    st.sampled_from(
-        [(characteristic, query) for characteristic in QUERIES for query in QUERIES[characteristic]]
-    ).flatmap(lambda rule: st.tuples(st.just(rule[0]), st.just(rule[1]), LEVELS)),
-    max_size=4,
-    unique_by=lambda rule: rule[:2],  # Exchange refuses a second
-)
+
+
+def _rules(*characteristics: str) -> st.SearchStrategy[list[tuple[str, str, Level]]]:
+    asked = [(characteristic, query) for characteristic in characteristics for query in QUERIES[characteristic]]
+    return st.lists(
+        st.sampled_from(asked).flatmap(lambda rule: st.tuples(st.just(rule[0]), st.just(rule[1]), LEVELS)),
+        max_size=4,
+        unique_by=lambda rule: rule[:2],  # Exchange refuses a second
+    )
+
+
+RULES = _rules(*QUERIES)
+SEEN_RULES = _rules(*(name for name in QUERIES if name != "XMSWLHeader"))
+HEADERS = st.sampled_from(("", "x"))
 LISTS = st.lists(st.sampled_from(IDS), max_size=2, unique_by=str.lower)
 MAILBOXES = st.lists(st.tuples(MOSTLY, LISTS, LISTS), min_size=1, max_size=3)
 # Mailboxes by number, modulo how many there are.
@@ -270,22 +292,30 @@ KEEPING = st.builds(
     synced_since=st.just(NOW - datetime.timedelta(days=60)),
     until=st.sampled_from((NOW + datetime.timedelta(days=30), NOW)),
 )
-POLICIES = st.builds(
-    facts.OrganizationPolicy,
-    default_level=st.none() | LEVELS,
-    rules=RULES.map(lambda rules: tuple(facts.AccessRule(*rule) for rule in rules)),
-    user_mail_insert=st.sampled_from((None, "Please enrol.")),
-    admin_mail_recipients=st.sampled_from((None, ("admin@org.test",))),
-    denial=st.sampled_from((Level.BLOCK, Level.QUARANTINE)),
-    grandfathering=st.none() | KEEPING,
-)
+
+
+def _policies(rules: st.SearchStrategy[list[tuple[str, str, Level]]]) -> st.SearchStrategy[facts.OrganizationPolicy]:
+    return st.builds(
+        facts.OrganizationPolicy,
+        default_level=st.none() | LEVELS,
+        rules=rules.map(lambda made: tuple(facts.AccessRule(*rule) for rule in made)),
+        user_mail_insert=st.sampled_from((None, "Please enrol.")),
+        admin_mail_recipients=st.sampled_from((None, ("admin@org.test",))),
+        denial=st.sampled_from((Level.BLOCK, Level.QUARANTINE)),
+        grandfathering=st.none() | KEEPING,
+    )
+
+
+POLICIES, SEEN_POLICIES = _policies(RULES), _policies(SEEN_RULES)
 
 
 @st.composite
-def organizations(draw: st.DrawFn) -> Organization:
+def organizations(draw: st.DrawFn, *, unseen: bool = False) -> Organization:
+    """unseen: with rules on a header that no listing shows, and phones that send it."""
     store = Store(name="Org", domain="org.test", version=VERSIONS["SE"], seed=1)
     store.settings.default_access_level = draw(LEVELS).label
-    store.rules = [LabRule(query, characteristic, level.label) for characteristic, query, level in draw(RULES)]
+    rules = RULES if unseen else SEEN_RULES
+    store.rules = [LabRule(query, characteristic, level.label) for characteristic, query, level in draw(rules)]
     mailboxes = [_mailbox(store, number, *made) for number, made in enumerate(draw(MAILBOXES))]
 
     def of(number: int) -> int:
@@ -329,7 +359,7 @@ def organizations(draw: st.DrawFn) -> Organization:
             if choice is not None
         ],
         draw(TENANTS),
-        draw(POLICIES),
+        draw(POLICIES if unseen else SEEN_POLICIES),
         facts.Ledger(
             frozenset(entry for entry, (is_ours, _) in zip(entries, known, strict=False) if is_ours),
             tuple(
@@ -339,6 +369,7 @@ def organizations(draw: st.DrawFn) -> Organization:
             ),
         ),
         moments,
+        [draw(HEADERS) if unseen else "" for _ in devices],
     )
 
 

@@ -75,6 +75,7 @@ class Case:
     foreign: PersonalList | None = None
     choice: Choice | None = None
     override: Override | None = None
+    is_off: bool = False
     links: tuple[Link, ...] = ()
 
     def world(self) -> World:
@@ -86,6 +87,7 @@ class Case:
             box,
             allowed=tuple(DEVICE_ID.lower() for listed in entries if listed is PersonalList.ALLOWED),
             blocked=tuple(DEVICE_ID.lower() for listed in entries if listed is PersonalList.BLOCKED),
+            activesync_enabled=not self.is_off,
         )
         return World(
             NOW,
@@ -102,7 +104,16 @@ class Case:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict(self.access, self.state, self.reason, self.row, self.entry, self.overrides, self.hindered_by)
+        return Verdict(
+            self.access,
+            self.state,
+            self.reason,
+            self.row,
+            self.entry,
+            self.overrides,
+            self.hindered_by,
+            self.is_off,
+        )
 
 
 def override(level: Level, **changes: Any) -> Override:
@@ -120,6 +131,20 @@ def left(row: Row, reason: Reason = Reason.GLOBAL_RULE, state: State = State.ALL
 
 def compliant(**changes: Any) -> Case:
     return left(Row.COMPLIANT, Reason.COMPLIANT, **changes)
+
+
+UNSEEN = "x (XMSWLHeader)"
+REFUSED = {"state": "Blocked", "state_reason": "Policy"}
+
+
+def unseen(level: Level) -> tuple[AccessRule, ...]:
+    return (AccessRule("XMSWLHeader", "x", level, UNSEEN),)
+
+
+def compliant_or_not(**changes: Any) -> Case:
+    """Left to Exchange, where a rule on something that no listing shows may keep the phone out."""
+    changes = {"rules": unseen(Level.BLOCK), **changes}
+    return left(Row.COMPLIANT, Reason.UNKNOWN, State.UNKNOWN, hindered_by=Hindrance.UNSEEN_RULE, **changes)
 
 
 NOBODY_TARGETED = replace(ON, target_everyone=True)
@@ -320,6 +345,64 @@ CASES = {
     "grandfathering adds nothing where a foreign entry allows": left(
         Row.NOT_TARGETED, Reason.INDIVIDUAL_RULE, policy=TO_QUARANTINE, person={"included": False},
         foreign=PersonalList.ALLOWED),
+    # What Exchange asks before any list
+    "ActiveSync is off: allowed, and no mail": Case(
+        Row.ALWAYS_ALLOWED, ALLOW, State.ALLOWED, Reason.COMPLIANT, PersonalList.ALLOWED, Hindrance.ACTIVE_SYNC_OFF,
+        tenant=ALWAYS, default=Level.QUARANTINE, is_off=True),
+    "ActiveSync is off: compliant, and no mail": compliant(hindered_by=Hindrance.ACTIVE_SYNC_OFF, is_off=True),
+    "ActiveSync is off: a denial is not hindered": denied(Row.NOT_COMPLIANT, record=NOT_COMPLIANT, is_off=True),
+    "ActiveSync is off: nobody means it to be on": left(
+        Row.NOT_TARGETED, person={"included": False}, is_off=True),
+    "ActiveSync is off: an administrator allows": Case(
+        Row.OVERRIDE_ALLOW, ALLOW, State.ALLOWED, Reason.INDIVIDUAL_RULE, PersonalList.ALLOWED,
+        Hindrance.ACTIVE_SYNC_OFF, override=override(Level.ALLOW), is_off=True),
+    "ActiveSync is off: an entry of others hinders as well": Case(
+        Row.ALWAYS_ALLOWED, ALLOW, State.BLOCKED, Reason.INDIVIDUAL_RULE, None, Hindrance.FOREIGN_BLOCK,
+        tenant=ALWAYS, foreign=PersonalList.BLOCKED, is_off=True),
+    "the mailbox policy kept it out": Case(
+        Row.ALWAYS_ALLOWED, ALLOW, State.ALLOWED, Reason.COMPLIANT, PersonalList.ALLOWED, Hindrance.MAILBOX_POLICY,
+        tenant=ALWAYS, default=Level.QUARANTINE, device=REFUSED),
+    "the mailbox policy kept out whom nobody means to let in": denied(
+        Row.NOT_COMPLIANT, record=NOT_COMPLIANT, device=REFUSED),
+    "let in, with a reason that is over": compliant(device={"state": "Allowed", "state_reason": "Policy"}),
+    # Rules on what no listing shows
+    "an unseen rule may keep it out": compliant_or_not(),
+    "an unseen rule may let it in": Case(
+        Row.NOT_COMPLIANT, QUARANTINE, State.UNKNOWN, Reason.NOT_COMPLIANT, None, Hindrance.UNSEEN_RULE,
+        record=NOT_COMPLIANT, default=Level.QUARANTINE, rules=unseen(Level.ALLOW)),
+    "an unseen rule may quarantine it": Case(
+        Row.NOT_COMPLIANT, BLOCK, State.UNKNOWN, Reason.NOT_COMPLIANT, None, Hindrance.UNSEEN_RULE,
+        record=NOT_COMPLIANT, default=Level.BLOCK, rules=unseen(Level.QUARANTINE)),
+    "an unseen rule of another level than a looser one": compliant(
+        default=Level.BLOCK, rules=(*IPHONES_ALLOWED, *unseen(Level.ALLOW))),
+    "an unseen rule beside a looser one": compliant_or_not(
+        default=Level.BLOCK, rules=(*IPHONES_ALLOWED, *unseen(Level.BLOCK))),
+    "an unseen rule that says the same": compliant(rules=unseen(Level.ALLOW)),
+    "an entry is certain beside an unseen rule": Case(
+        Row.ALWAYS_ALLOWED, ALLOW, State.ALLOWED, Reason.COMPLIANT, PersonalList.ALLOWED,
+        tenant=ALWAYS, default=Level.QUARANTINE, rules=unseen(Level.BLOCK)),
+    "always allowed without an entry is not certain": Case(
+        Row.ALWAYS_ALLOWED, ALLOW, State.UNKNOWN, Reason.UNKNOWN, None, Hindrance.UNSEEN_RULE,
+        tenant=ALWAYS, rules=unseen(Level.BLOCK)),
+    "an administrator's allow is": Case(
+        Row.OVERRIDE_ALLOW, ALLOW, State.ALLOWED, Reason.INDIVIDUAL_RULE, PersonalList.ALLOWED,
+        override=override(Level.ALLOW), rules=unseen(Level.BLOCK)),
+    "an unseen rule that Exchange named keeps it out": left(
+        Row.PLATFORM_RULE, Reason.DEVICE_RULE, State.BLOCKED, tenant=ALWAYS, default=Level.QUARANTINE,
+        rules=unseen(Level.BLOCK), device={"state_rule": UNSEEN}),
+    "an unseen rule that Exchange named lets it in": denied(
+        Row.NOT_COMPLIANT, record=NOT_COMPLIANT, default=Level.QUARANTINE,
+        rules=unseen(Level.ALLOW), device={"state_rule": UNSEEN.upper()}),
+    "an unseen rule that Exchange named, set by the policy": denied(
+        Row.NOT_COMPLIANT, record=NOT_COMPLIANT, default=Level.QUARANTINE, rules=unseen(Level.BLOCK),
+        policy=OrganizationPolicy(rules=(AccessRule("XMSWLHeader", "x", Level.ALLOW),)),
+        device={"state_rule": UNSEEN}),
+    "a block of ours stays where an unseen rule might let it in": denied(
+        Row.NOT_COMPLIANT, record=NOT_COMPLIANT, default=Level.QUARANTINE,
+        rules=unseen(Level.ALLOW), ours=PersonalList.BLOCKED),
+    "and goes where none might": Case(
+        Row.NOT_COMPLIANT, QUARANTINE, State.UNKNOWN, Reason.NOT_COMPLIANT, None, Hindrance.UNSEEN_RULE,
+        record=NOT_COMPLIANT, default=Level.QUARANTINE, rules=unseen(Level.BLOCK), ours=PersonalList.BLOCKED),
 }  # fmt: skip
 
 
@@ -487,7 +570,11 @@ def test_a_choice_about_an_entry_of_ours_says_nothing() -> None:
 
 # --- overrides in every combination -----------------------------------------------------------------------------------
 
-OVERRIDABLE = {name: case for name, case in CASES.items() if case.override is None and case.foreign is None}
+OVERRIDABLE = {
+    name: case
+    for name, case in CASES.items()
+    if case.override is None and case.foreign is None and not case.is_off and case.device != REFUSED
+}
 
 
 @pytest.mark.parametrize("level", [Level.ALLOW, Level.BLOCK])
@@ -622,3 +709,8 @@ def test_the_page_has_the_table() -> None:
             assert set(re.findall(r"`(\w+)`", reasons)) == said, code
         else:
             assert "Exchange" in reasons, code
+
+
+def test_the_page_has_every_hindrance() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("### Hindered\n", 1)[1].split("\n### ", 1)[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [hindrance.value for hindrance in Hindrance]

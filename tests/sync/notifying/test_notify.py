@@ -245,6 +245,20 @@ def test_a_new_phone_that_the_default_keeps_out_is_told_of(told: Connector, exch
     assert Notification.objects.count() == 1
 
 
+@pytest.mark.parametrize(("shown", "are_told"), [("Quarantined", ["ID0010"]), ("Allowed", [])])
+def test_where_a_rule_that_is_not_shown_may_decide_exchange_is_believed(
+    told: Connector, exchange: FakeExchange, sync: Sync, shown: str, are_told: list[str]
+) -> None:
+    exchange.put_rule("XMSWLHeader", "x", "Allow")
+    exchange.put(replace(device(10, first_sync_time=timezone.now()), access_state=shown))
+    exchange.put_people(10)
+
+    sync()
+
+    assert DeviceAccess.objects.get(device=phone(10)).state == "unknown"
+    assert [row.device.device_id for row in Notification.objects.all()] == are_told
+
+
 def test_a_new_phone_is_told_of_in_the_lane_too(
     told: Connector, exchange: FakeExchange, sync: Sync, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

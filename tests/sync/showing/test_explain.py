@@ -11,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connectors.models import Connector
+from console.pages.device_words import WAITS
 from sync.deciding.facts import State
-from sync.deciding.verdicts import Row, Step
-from sync.models import MobileDevice
+from sync.deciding.verdicts import Hindrance, Row, Step
+from sync.models import Mailbox, MobileDevice
 from sync.showing import access_words as words
 from sync.showing.device_page import differs
 from sync.showing.explain import explained, lines_of, lines_stored, row_number, sentence
@@ -138,6 +139,25 @@ class TestExplained:
             explained(device)
         assert len(many) == len(few) <= 20
 
+    def test_says_that_activesync_is_off_where_the_verdict_does_not(self) -> None:
+        connector = ConnectorFactory()
+        access.govern(connector)
+        device = self.device(connector)
+        found = explained(device)
+        assert found
+        assert found.beyond == ()
+        Mailbox.objects.filter(devices=device).update(activesync_enabled=False)
+        found = explained(device)
+        assert found
+        assert found.beyond == (
+            "ActiveSync is switched off for its mailbox: it cannot read mail, whatever is decided here.",
+        )
+        OverrideFactory(mailbox=device.owner, device_id=device.device_id, level="allow")
+        found = explained(device)
+        assert found
+        assert (found.verdict.state, found.verdict.hindered_by) == (State.ALLOWED, Hindrance.ACTIVE_SYNC_OFF)
+        assert found.beyond == ()  # the verdict's own words say it
+
 
 @pytest.mark.django_db
 class TestWishes:
@@ -182,6 +202,21 @@ class TestWishes:
         mailbox.save()
         found = MobileDevice.objects.select_related("access", "owner", "organization").get(pk=device.pk)
         assert wishes([found])[device.pk].waits_for == waits_for
+
+    @pytest.mark.parametrize(
+        ("is_on", "hindered_by", "waits_for"),
+        [(True, "", "phone"), (False, "", "activeSync"), (True, "mailboxPolicy", "policy")],
+    )
+    def test_what_comes_before_the_lists_is_not_waited_for_in_vain(
+        self, is_on: bool, hindered_by: str, waits_for: str
+    ) -> None:
+        organization = OrganizationFactory(default_access_level="Allow")
+        mailbox = MailboxFactory(organization=organization, activesync_enabled=is_on)
+        device = DeviceFactory(organization=organization, owner=mailbox, access_state="Blocked")
+        AccessFactory(device=device, state="allowed", rule="alwaysAllowed", hindered_by=hindered_by)
+        found = MobileDevice.objects.select_related("access", "owner", "organization").get(pk=device.pk)
+        assert wishes([found])[device.pk].waits_for == waits_for
+        assert waits_for in WAITS
 
     def test_what_is_under_way_comes_before_what_waits(self) -> None:
         mailbox = MailboxFactory()
