@@ -6,7 +6,7 @@ domain is another person, whatever address they share (addresses are given to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -142,9 +142,14 @@ class Directory:
 
     def named(self, upn: str, email: str) -> DirectoryUser | None:
         """The one person whom a record's texts name; None when nobody or several are."""
+        found = self.all_named(upn, email)
+        return found[0] if len(found) == 1 else None
+
+    def all_named(self, upn: str, email: str) -> Sequence[DirectoryUser]:
+        """Those whom the first of a record's texts names that names anybody."""
         *_, by_address, by_upn = self._by_kind()
         for of_kind, text in ((by_upn, text_key(upn)), (by_address, smtp_key(email)), (by_address, smtp_key(upn))):
             found = of_kind.get(text) if text else None
             if found:
-                return found[0] if len(found) == 1 else None
-        return None
+                return found
+        return ()

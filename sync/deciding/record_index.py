@@ -22,6 +22,7 @@ _NOTHING = ("", "0", "{", "}", "(", ")", "-", *" \t\n\r\f\v")
 # Among so many records of one id the owner's are looked for one by one.
 _FEW = 8
 _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 # What a record's owner is told by: a person's key, or a text where the directory knows nobody.
 Token: TypeAlias = tuple[str, Key]
@@ -81,14 +82,17 @@ class Records:
 
     def _tokens_of(self, record: ManagedDevice) -> Iterator[Token]:
         """A record whose person is not in the directory may still be told by text: by that of a mailbox without person
-        ("lost"), or, where the record names no key at all, by anybody's ("text")."""
+        ("lost"), or, where the record names no key at all, by anybody's ("text"). A text that several people share names
+        none of them: it can only be a mailbox's own ("shared"), of which there is one."""
         owner = self.owner_of(record)
         if owner is not None:
             yield ("key", owner.key)
             return
         if record.user is not None:
             yield ("key", record.user)
-        kind = "text" if record.user is None else "lost"
+        kind = "lost"
+        if record.user is None:
+            kind = "shared" if self.directory.all_named(record.upn, record.email) else "text"
         for text in sorted({text_key(record.upn), smtp_key(record.upn), smtp_key(record.email)} - {""}):
             yield (kind, text)
 
@@ -134,14 +138,18 @@ def tokens_of_owner(mailbox: Mailbox, owner: Owner, *, by_text: bool = True) -> 
         tokens[("key", owner.person.key)] = owner.by or UserKey.UPN
     if not by_text:
         return tokens
-    kinds = ["text"]
-    smtp, upns = list(mailbox_addresses(mailbox)), [text_key(mailbox.upn)]
-    if owner.person is None:
-        kinds.append("lost")
-    else:
-        smtp += user_addresses(owner.person)
-        upns += [text_key(owner.person.on_premises_upn), text_key(owner.person.upn)]
-    for texts, user_key in ((smtp, UserKey.SMTP), (upns, UserKey.UPN)):
+    own = ("text", "shared", "lost") if owner.person is None else ("text", "shared")
+    smtp: Iterable[str] = ()
+    upns: Iterable[str] = ()
+    if owner.person is not None:
+        smtp = user_addresses(owner.person)
+        upns = (text_key(owner.person.on_premises_upn), text_key(owner.person.upn))
+    for texts, kinds, user_key in (
+        (mailbox_addresses(mailbox), own, UserKey.SMTP),
+        (smtp, ("text",), UserKey.SMTP),
+        ((text_key(mailbox.upn),), own, UserKey.UPN),
+        (upns, ("text",), UserKey.UPN),
+    ):
         for text in filter(None, texts):
             for kind in kinds:
                 tokens.setdefault((kind, text), user_key)
@@ -156,16 +164,27 @@ def newest_of(records: Sequence[ManagedDevice]) -> tuple[ManagedDevice | None, l
     """The one that counts of several records of one phone, and the rest of them.
 
     Newer is what was enrolled later and has not checked in earlier. Where these two contradict, or nothing tells which
-    is newer, and compliance differs, none counts: a compliant stale record must not speak for a phone that is not.
+    is newer, and compliance differs, none counts: a compliant stale record must not speak for a phone that is not. Where
+    only the rest differs, the stricter counts.
     """
     if len(records) == 1:
         return records[0], []
     in_order = sorted(records, key=lambda record: (*times(record), str(record.key)), reverse=True)
     best = in_order[0]
     last_check_in = times(best)[1]
+    rivals = [best]
     for record in in_order[1:]:
         enrolled, checked_in = times(record)
         is_older = checked_in < last_check_in or (checked_in == last_check_in and enrolled < times(best)[0])
-        if not is_older and text_key(record.compliance) != text_key(best.compliance):
+        if is_older:
+            continue
+        if text_key(record.compliance) != text_key(best.compliance):
             return None, in_order
-    return best, in_order[1:]
+        rivals.append(record)
+    counts = min(rivals, key=_strictness)  # the newest of equals
+    return counts, [record for record in in_order if record is not counts]
+
+
+def _strictness(record: ManagedDevice) -> tuple[bool, datetime.datetime]:
+    """What keeps out, sorted first."""
+    return (record.registered is not False, record.grace_until or _NEVER)

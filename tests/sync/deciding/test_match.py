@@ -144,6 +144,17 @@ class TestPerson:
         assert matched(records=[by_upn]).outcome is Outcome.MATCHED
         assert matched(records=[by_mail]).outcome is Outcome.MATCHED
 
+    @pytest.mark.parametrize("name", ["upn", "email"])
+    def test_a_text_that_several_people_share_names_the_mailbox_that_has_it(self, name: str) -> None:
+        """A phone that went from one to another must not be let in for both by one record."""
+        bert = DirectoryUser("user-bert", mail="bert@contoso.test", proxies=("smtp:anna@contoso.test",), sid="S-2")
+        anna = person(sid="S-1")
+        shared = record(user=None, **{name: "anna@contoso.test"})
+        assert matched(records=[shared], users=[anna, bert], of=mailbox(sid="S-1")).record == shared
+        his = mailbox(sid="S-2", primary_smtp="bert@contoso.test")
+        found = matched(records=[shared], users=[anna, bert], of=his)
+        assert (found.outcome, found.person) == (Outcome.OTHER_PERSONS, bert)
+
     def test_text_agrees_where_the_directory_knows_nobody(self) -> None:
         """Pushed records: no directory at all."""
         found = matched(records=[record(user=None, upn="anna@contoso.test")], users=[])
@@ -178,6 +189,12 @@ DOUBLE_CASES = {
         {"key": "new", "enrolled": None, "last_check_in": None},
         {"key": "old", "enrolled": None, "last_check_in": None}, "old"),
     "they contradict in time, but agree": (OLD | {"last_check_in": days(0)}, NEW, "new"),
+    "they contradict in time, and one is not registered": (
+        OLD | {"last_check_in": days(0), "registered": False}, NEW, "old"),
+    "an older one that is not registered says nothing": (OLD | {"registered": False}, NEW, "new"),
+    "nothing tells, and the grace of one ends": (
+        {"key": "old", "compliance": "inGracePeriod", "grace_until": days(1), "enrolled": None, "last_check_in": None},
+        {"key": "new", "compliance": "inGracePeriod", "enrolled": None, "last_check_in": None}, "old"),
 }  # fmt: skip
 
 
