@@ -50,7 +50,7 @@ CLIENT_TYPES = ("EAS", "REST", "Outlook", "UniversalOutlook", "MOWA")
 # What a list of devices can be narrowed to because somebody may have to look (sync.showing.device_page.ATTENTIONS).
 ATTENTIONS: Mapping[str, str | Promise] = {
     "differs": _("Wish and reality differ"),
-    "hindered": _("Hindered by somebody else's entry"),
+    "hindered": _("Hindered"),
     "waiting": _("Waiting for approval"),
     "override": _("Decided by an administrator"),
 }

@@ -82,8 +82,8 @@ class Records:
 
     def _tokens_of(self, record: ManagedDevice) -> Iterator[Token]:
         """A record whose person is not in the directory may still be told by text: by that of a mailbox without person
-        ("lost"), or, where the record names no key at all, by anybody's ("text"). A text that several people share names
-        none of them: it can only be a mailbox's own ("shared"), of which there is one."""
+        ("lost"), or, where the record names no key at all, by anybody's ("text"). A text that several people share
+        names none of them: it can only be a mailbox's own ("shared"), of which there is one."""
         owner = self.owner_of(record)
         if owner is not None:
             yield ("key", owner.key)
@@ -164,8 +164,8 @@ def newest_of(records: Sequence[ManagedDevice]) -> tuple[ManagedDevice | None, l
     """The one that counts of several records of one phone, and the rest of them.
 
     Newer is what was enrolled later and has not checked in earlier. Where these two contradict, or nothing tells which
-    is newer, and compliance differs, none counts: a compliant stale record must not speak for a phone that is not. Where
-    only the rest differs, the stricter counts.
+    is newer, and compliance differs, none counts: a compliant stale record must not speak for a phone that is not.
+    Where only the rest differs, the stricter counts.
     """
     if len(records) == 1:
         return records[0], []

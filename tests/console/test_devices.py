@@ -197,6 +197,14 @@ class TestPage:
         assert "Her old one" not in words
         assert "Someone else" not in words
 
+    def test_says_that_a_phone_reads_no_mail_where_activesync_is_off(self, scene: Scene) -> None:
+        organization = scene.connector.organization
+        mailbox = MailboxFactory(organization=organization, activesync_enabled=False)
+        device = DeviceFactory(organization=organization, owner=mailbox, access_state="Allowed")
+        AccessFactory(device=device, state="allowed", access="leaveAlone", rule="controlOff")
+        words = text_of(get(scene, reverse("device", args=[device.public_id])))
+        assert "ActiveSync is switched off for its mailbox: it cannot read mail" in words
+
     def test_without_anything_it_still_stands(self, scene: Scene) -> None:
         device = DeviceFactory(
             organization=scene.connector.organization, mailbox="", user_display_name="", friendly_name="",
