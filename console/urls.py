@@ -31,6 +31,7 @@ from console.pages import (
     record_imports,
     runs,
     sources,
+    statistics,
     tenants,
 )
 
@@ -76,6 +77,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("access/<uuid:public_id>/history/", policy_history.tenant_history, name="tenant_policy_history"),
     path("access/versions/<uuid:public_id>/roll-back/", policy_history.roll_back, name="policy_roll_back"),
     path("organizations/<uuid:public_id>/access/", policy_organization.organization_policy, name="organization_policy"),
+    path("organizations/<uuid:public_id>/statistics/", statistics.reading, name="organization_statistics"),
     path(
         "organizations/<uuid:public_id>/access/history/",
         policy_history.organization_history,

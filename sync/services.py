@@ -180,6 +180,11 @@ def _place(kind: SyncRun.Kind, is_dry_run: bool) -> int:
     return 1 if is_dry_run else 0
 
 
+def statistics_are_promised(run: SyncRun) -> bool:
+    """Whether device statistics are read after a run, without anybody asking again."""
+    return any(_kind_of(promise) == SyncRun.Kind.STATISTICS for promise in _promises(run))
+
+
 def rest_promise(run: SyncRun) -> None:
     """Have what a (locked) reading of statistics left read after whatever it makes way for; for whoever asked first."""
     promises = _promises(run)

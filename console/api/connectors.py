@@ -18,7 +18,7 @@ from console.api.views import View, page_answer
 from sync.models import SyncRun
 from sync.services import sync_request
 
-_KINDS = (SyncRun.Kind.QUICK, SyncRun.Kind.FULL)
+_KINDS = (SyncRun.Kind.QUICK, SyncRun.Kind.FULL, SyncRun.Kind.STATISTICS)
 
 
 def connector_shown(connector: Connector) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def run_shown(run: SyncRun) -> dict[str, Any]:
         "phase": run.phase,
         "errorCode": run.error_code,
         "observed": run.observed,
+        "expected": run.expected,
+        "rejected": run.rejected,
         "queuedDateTime": time_shown(run.queued_at),
         "startedDateTime": time_shown(run.started_at),
         "finishedDateTime": time_shown(run.finished_at),
@@ -59,7 +61,7 @@ class Connectors(View):
 
 
 class ConnectorSync(View):
-    """POST connectors/{id}/sync: {"kind": "deltaSync" or "fullSync", "dryRun": false}."""
+    """POST connectors/{id}/sync: {"kind": "deltaSync", "fullSync" or "statistics", "dryRun": false}."""
 
     needs = {"POST": Action.SYNC}
 
@@ -70,7 +72,10 @@ class ConnectorSync(View):
         sent = self.json_object()
         kind, is_dry_run = sent.get("kind"), sent.get("dryRun", False)
         if kind not in _KINDS or not isinstance(is_dry_run, bool) or sent.keys() - {"kind", "dryRun"}:
-            raise ApiError(400, "bad_sync", _('Send {"kind": "deltaSync" or "fullSync", "dryRun": true or false}.'))
+            text = _('Send {"kind": "deltaSync", "fullSync" or "statistics", "dryRun": true or false}.')
+            raise ApiError(400, "bad_sync", text)
+        if is_dry_run and kind == SyncRun.Kind.STATISTICS:
+            raise ApiError(400, "bad_sync", _("Device statistics are only read: there is no dry run of that."))
         asked = sync_request(
             connector=connector, kind=kind, trigger=SyncRun.Trigger.API, actor=self.caller.actor, is_dry_run=is_dry_run
         )

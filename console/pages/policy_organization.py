@@ -17,21 +17,23 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from connectors.models import ExchangeOrganization
+from connectors.models import Connector, ExchangeOrganization
 from connectors.selectors import organizations_for
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_forms import KeepForm, OrganizationPolicyForm, ReviewForm, RuleRows, errors_put
 from console.pages.policy_review import Place, based_on, losses_csv, proposal_of, review, say
+from console.pages.statistics import statistics_reading
 from sync.deciding.facts import Level
 from sync.deciding.judge import SEVERITY
-from sync.models import PolicyVersion
+from sync.models import PolicyVersion, SyncRun
 from sync.policies.policy import MAIL_INSERT_LENGTH, OrganizationPolicyValues
 from sync.policies.policy_checks import CHARACTERISTICS, organization_values_clean
 from sync.policies.policy_preview import TenantPreview, grandfathering, organization_preview
 from sync.policies.policy_services import organization_policy_change, policy_current
 from sync.policies.policy_words import CHARACTERISTIC_WORDS, LEVELS, grandfathering_said
 from sync.selectors import devices_for
+from sync.services import sync_request
 
 # Where our rows hold what a rule of this kind is about. The X-MS-WL header is told by no cmdlet.
 COLUMNS = {
@@ -189,6 +191,10 @@ def _reviewed(
     if step == "csv":
         previews = _previews(organization, current, values)
         return losses_csv(f"gatehouse-preview-{organization.name}.csv", previews or TenantPreview(()))
+    if step in ("again", "statistics"):
+        if step == "statistics":
+            _statistics_request(request, organization)
+        return _review(request, organization, current, values, number)
     if step == "unkeep":
         return _review(request, organization, current, replace(values, grandfathering=None), number)
     if step == "keep":
@@ -215,6 +221,18 @@ def _reviewed(
             say(request, organization, change)
             return redirect("organization_policy", public_id=organization.public_id)
     return _review(request, organization, current, values, number, form=form_of_reason)
+
+
+def _statistics_request(request: HttpRequest, organization: ExchangeOrganization) -> None:
+    """What is known of last syncs then is what the next count goes by; the page says how far it is."""
+    require(request.user, Action.SYNC, organization.tenant)
+    connector = get_object_or_404(Connector, organization=organization)
+    sync_request(
+        connector=connector,
+        kind=SyncRun.Kind.STATISTICS,
+        trigger=SyncRun.Trigger.BUTTON,
+        actor=actor_of(request.user),
+    )
 
 
 def _end_of(day: datetime.date, organization: ExchangeOrganization) -> datetime.datetime:
@@ -280,6 +298,7 @@ def _review(
         form=form,
         keep=offered,
         kept=grandfathering_said(values.grandfathering) if values.grandfathering else "",
+        reading=statistics_reading(organization) if offered is not None or values.grandfathering else None,
         status=422 if keep is not None and keep.errors else 200,
     )
 

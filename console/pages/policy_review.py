@@ -19,8 +19,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from connectors.models import ExchangeOrganization, Tenant
+from console.accounts.permissions import Action, actions_in
 from console.pages.downloads import csv_download
 from console.pages.policy_forms import KeepForm, ReviewForm
+from console.pages.statistics import StatisticsReading
 from sync.models import MobileDevice
 from sync.policies.policy import OrganizationPolicyValues, TenantPolicyValues
 from sync.policies.policy_checks import organization_values_clean, tenant_values_clean
@@ -95,10 +97,12 @@ def review(
     form: ReviewForm | None = None,
     keep: KeepForm | None = None,
     kept: str = "",
+    reading: StatisticsReading | None = None,
     status: int = 200,
 ) -> HttpResponse:
     """The page. number: of the version it was made from. previews None: nothing of it reaches Exchange. keep: the offer
-    to keep devices that are in use; kept: the sentence about those kept already."""
+    to keep devices that are in use; kept: the sentence about those kept already; reading: how far it is known which
+    are."""
     form = form or ReviewForm()
     context: dict[str, Any] = {
         "place": place,
@@ -108,6 +112,8 @@ def review(
         "form": form,
         "keep": keep,
         "kept": kept,
+        "reading": reading,
+        "may_read": reading is not None and Action.SYNC in actions_in(request.user, reading.organization.tenant),
         "previews": previews,
         "shown_limit": SHOWN,
     }

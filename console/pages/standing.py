@@ -64,8 +64,16 @@ def standing(connector: Connector, run: SyncRun | None, now: datetime.datetime) 
         run=run,
         progress=run_progress(run, now) if run is not None and run.is_active else None,
         is_stale=is_stale(connector, now),
-        has_failed=run is not None and run.status in FAILED,
+        has_failed=run is not None and _has_failed(connector, run),
     )
+
+
+def _has_failed(connector: Connector, run: SyncRun) -> bool:
+    """Whether the last sync did. Reading device statistics is none, and leaves on the connector what was wrong with
+    the one before."""
+    if run.kind == SyncRun.Kind.STATISTICS:
+        return bool(connector.last_error_code)
+    return run.status in FAILED
 
 
 def is_stale(connector: Connector, now: datetime.datetime) -> bool:

@@ -37,6 +37,10 @@ _WITHOUT = {
     SyncRun.Kind.QUICK: {SyncRun.Phase.SWEEPING},
     SyncRun.Kind.APPLY: {SyncRun.Phase.DEVICES, SyncRun.Phase.SWEEPING},
 }
+# And all of one that shares only the first with the others.
+_STATISTICS = (SyncRun.Phase.WAITING, SyncRun.Phase.CONNECTING, SyncRun.Phase.STATISTICS)
+# Phases of which it is known how far they are.
+_COUNTED = (SyncRun.Phase.DEVICES, SyncRun.Phase.STATISTICS)
 # Phases of organizations that a policy, a source of records or an entry of ours concerns.
 _OPTIONAL = {SyncRun.Phase.RECORDS, SyncRun.Phase.MAILBOXES, SyncRun.Phase.DECIDING, SyncRun.Phase.ACTING}
 
@@ -92,7 +96,7 @@ def _announcement(run: SyncRun, progress: Progress) -> str:
     words = {"kind": run.get_kind_display(), "status": run.get_status_display(), "phase": run.get_phase_display()}
     if not run.is_active:
         return _("%(kind)s: %(status)s.") % words
-    if run.phase == SyncRun.Phase.DEVICES and progress.percent is not None:
+    if run.phase in _COUNTED and progress.percent is not None:
         percent = progress.percent // ANNOUNCED_PERCENT * ANNOUNCED_PERCENT
         return _("%(kind)s: %(phase)s, %(percent)s percent.") % {**words, "percent": percent}
     if run.phase == SyncRun.Phase.ACTING and run.commands_planned:
@@ -110,7 +114,8 @@ def _acted(run: SyncRun) -> int:
 
 def _steps(run: SyncRun) -> tuple[Step, ...]:
     without = _WITHOUT.get(SyncRun.Kind(run.kind), set())
-    phases = [phase for phase in PHASES if phase not in without]
+    whole = _STATISTICS if run.kind == SyncRun.Kind.STATISTICS else PHASES
+    phases = [phase for phase in whole if phase not in without]
     present = phases.index(SyncRun.Phase(run.phase)) if run.phase in phases else len(phases)
     states = ["done" if i < present else "now" if i == present else "later" for i in range(len(phases))]
     # Whether they come is known once the first of them is there.

@@ -33,6 +33,7 @@ RUN_LOOK = {
     SyncRun.Status.FAILED: ("danger", "x-circle"),
     SyncRun.Status.CANCELED: ("neutral", "stop-circle"),
     SyncRun.Status.INTERRUPTED: ("danger", "exclamation-triangle"),
+    SyncRun.Status.MADE_WAY: ("neutral", "pause-circle"),
 }
 NOTIFICATION_LOOK = {
     Notification.State.QUEUED: ("info", "clock"),

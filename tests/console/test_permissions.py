@@ -120,6 +120,7 @@ TENANT_ADDRESSES = {
     "policy_roll_back": ("get", Role.ADMINISTRATOR),
     "organization_policy": ("post", Role.ADMINISTRATOR),
     "organization_policy_history": ("get", Role.READER),
+    "organization_statistics": ("get", Role.READER),
     "organization_mailbox_policies": ("get", Role.READER),
     "organization_mailbox_policies_compare": ("get", Role.READER),
     "organization_mailbox_policies_read": ("post", Role.OPERATOR),
