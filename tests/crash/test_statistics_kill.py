@@ -21,7 +21,15 @@ KILLS = int(os.environ.get("CRASH_STATISTICS_KILLS", "1"))
 def test_what_was_read_stays_and_only_what_was_under_way_is_asked_again(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
     result = subprocess.run(
-        [sys.executable, "-m", "tests.crash.statistics_driver", "--kills", str(KILLS), "--devices", str(60 + 60 * KILLS)],
+        [
+            sys.executable,
+            "-m",
+            "tests.crash.statistics_driver",
+            "--kills",
+            str(KILLS),
+            "--devices",
+            str(60 + 60 * KILLS),
+        ],
         cwd=ROOT,
         env={**environment, "GATEHOUSE_HOME": str(tmp_path)},
         capture_output=True,
