@@ -210,8 +210,10 @@ def _write_down(walk: _Walk, judged: Judged) -> None:
     report = dry_run_record(order, walk.frame, walk.parts())
     if report.observed:
         _report_tell(lease, report)
+    elif judged.is_nothing:
+        lease.note("nothing_to_do")
     else:
-        lease.note("nothing_to_do" if judged.is_nothing else "nothing_may_be_done")
+        lease.note("nothing_may_be_done")
 
 
 def _actor(run: SyncRun) -> Actor:
