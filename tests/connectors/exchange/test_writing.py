@@ -485,7 +485,8 @@ def test_an_outcome_that_is_lost(exchange: Organization, because: str) -> None:
     while is_done is not None and ("LOST" in mailbox.allowed) is not is_done and time.monotonic() < end:
         time.sleep(0.05)
     assert is_done in (None, "LOST" in mailbox.allowed)
-    assert len(writes(exchange, number)) == 1  # never a second time
+    sent = len(writes(exchange, number))
+    assert sent == 1 or (sent == 0 and is_done is None)  # never a second time; by chance the shell goes before it begins
     with session_with(exchange) as client:
         client.set_mailbox_entries(me(mailbox), allowed_remove=("LOST",))
 
