@@ -348,12 +348,20 @@ class TestLive:
         return found[1]
 
     def test_figures_of_a_run(self, scene: Scene) -> None:
-        RunFactory(connector=scene.connector, running=True, exchange_server="ex02.contoso.lab")
+        begun = timezone.now() - datetime.timedelta(seconds=1000)  # long ago, beside what this test takes
+        RunFactory(
+            connector=scene.connector,
+            running=True,
+            exchange_server="ex02.contoso.lab",
+            started_at=begun,
+            observed=6000,
+            expected=24000,
+        )
         words = text_of(page(scene.client("reader"), "connector", scene.connector))
         assert "Full sync: Reading devices" in words
-        assert "60 of about 240" in words
+        assert "6,000 of about 24,000" in words
         assert "6 a second" in words
-        assert "Remaining 30 s" in words
+        assert "Remaining 50 min" in words
 
     def test_it_asks_again_while_the_run_goes_on_and_slowly_when_it_has_ended(self, scene: Scene) -> None:
         browser = scene.client("reader")
