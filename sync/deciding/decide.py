@@ -123,7 +123,9 @@ def _agreed(group: Sequence[tuple[Case, Verdict]], world: World) -> Iterator[Ver
     left_blocked = None if _BLOCKED in overrides or at.blocked is Whose.OURS else at.blocked
     allowed, blocked = entry is _ALLOWED or left_allowed is not None, entry is _BLOCKED or left_blocked is not None
     for case, verdict in group:
-        if verdict.row is Row.NOT_ACTIVE_SYNC:  # left alone with what the others' wish leaves
+        is_moot = verdict.row is Row.GRANDFATHERED and case.level is Level.ALLOW and entry is not _ALLOWED
+        # Left alone with what the others' wish leaves; and nobody is kept whose kept entry goes where all are let in.
+        if verdict.row is Row.NOT_ACTIVE_SYNC or is_moot:
             verdict = _verdict(case._replace(allowed=left_allowed, blocked=left_blocked), world)
         is_named = allowed or blocked
         state = _state(with_entries(allowed=allowed, blocked=blocked, fallback=case.level))

@@ -652,6 +652,27 @@ def test_what_blocks_one_blocks_the_other() -> None:
     assert found["second"].hindered_by is None
 
 
+def test_who_was_kept_is_let_in_by_the_default_once_the_shared_entry_goes() -> None:
+    """The default level lets both in. The Android is too new to be kept, so that the entry of both goes; what is said of
+    the iPhone is then what is said of it afterwards, too."""
+    world = CASES["grandfathered while the default waits for approval"].world()
+    second = phone(key="second", device_type="Android", device_id=DEVICE_ID.lower(), first_seen=days(-9))
+    devices: list[EasDevice] = [*world.devices, second]
+    matches = match(devices, world.mailboxes.values(), [record()], [person()])
+    world = replace(
+        world, exchange=replace(world.exchange, default_level=Level.ALLOW), devices=devices, matches=matches
+    )
+    found = decide(world)
+    assert {key: (verdict.row, verdict.state, verdict.entry) for key, verdict in found.items()} == {
+        "phone": (Row.COMPLIANT, State.ALLOWED, None),
+        "second": (Row.COMPLIANT, State.ALLOWED, None),
+    }
+    (entry,) = world.ledger.entries
+    box = world.mailboxes[entry.mailbox]
+    after = replace(world, mailboxes={entry.mailbox: replace(box, allowed=())}, ledger=Ledger())
+    assert decide(after) == found
+
+
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
