@@ -653,8 +653,8 @@ def test_what_blocks_one_blocks_the_other() -> None:
 
 
 def test_who_was_kept_is_let_in_by_the_default_once_the_shared_entry_goes() -> None:
-    """The default level lets both in. The Android is too new to be kept, so that the entry of both goes; what is said of
-    the iPhone is then what is said of it afterwards, too."""
+    """The default level lets both in. The Android is too new to be kept, so that the entry of both goes; what is said
+    of the iPhone is then what is said of it afterwards, too."""
     world = CASES["grandfathered while the default waits for approval"].world()
     second = phone(key="second", device_type="Android", device_id=DEVICE_ID.lower(), first_seen=days(-9))
     devices: list[EasDevice] = [*world.devices, second]
