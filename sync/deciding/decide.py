@@ -122,12 +122,12 @@ def _agreed(group: Sequence[tuple[Case, Verdict]], world: World) -> Iterator[Ver
     left_allowed = None if _ALLOWED in overrides or at.allowed is Whose.OURS else at.allowed
     left_blocked = None if _BLOCKED in overrides or at.blocked is Whose.OURS else at.blocked
     allowed, blocked = entry is _ALLOWED or left_allowed is not None, entry is _BLOCKED or left_blocked is not None
-    for case, verdict in group:
-        is_moot = verdict.row is Row.GRANDFATHERED and case.level is Level.ALLOW and entry is not _ALLOWED
-        # Left alone with what the others' wish leaves; and nobody is kept whose kept entry goes where all are let in.
-        if verdict.row is Row.NOT_ACTIVE_SYNC or is_moot:
-            verdict = _verdict(case._replace(allowed=left_allowed, blocked=left_blocked), world)
-        is_named = allowed or blocked
+    is_named = allowed or blocked
+    of_allowed = Whose.OURS if entry is _ALLOWED else left_allowed
+    of_blocked = Whose.OURS if entry is _BLOCKED else left_blocked
+    for case, _ in group:
+        # Said of each is what is said of it once the entries are as they all together wish.
+        verdict = _verdict(case._replace(allowed=of_allowed, blocked=of_blocked), world)
         state = _state(with_entries(allowed=allowed, blocked=blocked, fallback=case.level))
         if case.instead and not is_named:
             state = State.UNKNOWN
