@@ -177,7 +177,11 @@ def _waiting(organization_id: int) -> frozenset[int]:
 
 
 def _answers(loaded: Loaded, words: Mapping[int, Word]) -> dict[int, bool]:
-    """What people said of devices whose verdict is still the one that they were shown: approved, or not."""
+    """What people said of devices whose verdict is still the one that they were shown: approved, or not.
+
+    While settings wait it may take another denial to reach the same (a block entry, where quarantine was shown). That
+    was not approved: it waits for these settings. Who was to keep mail for this reason keeps it either way.
+    """
     rows = HeldDenial.objects.filter(
         approval__organization=loaded.organization,
         approval__state__in=(Approval.State.APPROVED, Approval.State.REJECTED),
@@ -188,8 +192,8 @@ def _answers(loaded: Loaded, words: Mapping[int, Word]) -> dict[int, bool]:
         for device, access, reason, rule, is_approved, decided_at in rows.filter(device__in=part).values_list(
             "device_id", "access", "reason", "rule", "is_approved", "approval__decided_at"
         ):
-            if decided_at is not None and words[device] == (access, reason, rule):
-                found[device] = (bool(is_approved), decided_at)
+            if decided_at is not None and words[device][1:] == (reason, rule):
+                found[device] = (is_approved and words[device][0] == access, decided_at)
     since: dict[int, datetime.datetime] = {}
     for part in blocks(found, IN):
         since.update(DeviceAccess.objects.filter(pk__in=part).values_list("pk", "decided_at"))

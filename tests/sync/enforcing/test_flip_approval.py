@@ -56,6 +56,31 @@ def test_whoever_is_left_out_holds_it_back_until_they_are_allowed(
     assert exchange.box(0).allowed_device_ids == ("ID0000",)
 
 
+@pytest.mark.parametrize("level", ["block", "quarantine"])
+def test_nobody_is_asked_twice_and_whoever_is_left_out_keeps_mail(
+    connector: Connector, exchange: FakeExchange, sync: Sync, waiting: Approval, level: str
+) -> None:
+    """Where quarantine was shown, and the default level that would give it waits, nobody is blocked instead."""
+    organize(connector, default_level=level)
+    sync()
+    left_out = MobileDevice.objects.get(device_id="ID0007")
+    approval_approve(approval=Approval.objects.get(), actor=ADA, leave_out=[left_out.pk])
+
+    for kind in (APPLY, SyncRun.Kind.QUICK, SyncRun.Kind.FULL, SyncRun.Kind.QUICK):
+        sync(kind)
+
+    assert not Approval.objects.filter(state=Approval.State.WAITING).exists()
+    assert exchange.settings.default_access_level == "Allow"
+    assert exchange.box(7).blocked_device_ids == ()
+    assert exchange.box(8).blocked_device_ids == (("ID0008",) if level == "block" else ())
+
+    OverrideFactory(mailbox=left_out.owner, device_id="ID0007")
+    sync()
+
+    assert exchange.settings.default_access_level == level.capitalize()
+    assert exchange.box(7).allowed_device_ids == ("ID0007",)
+
+
 @pytest.mark.parametrize("is_renewed", [True, False])
 def test_allowed_first_and_then_all_approved(
     connector: Connector, exchange: FakeExchange, sync: Sync, waiting: Approval, is_renewed: bool
