@@ -58,6 +58,8 @@ ATTENTIONS: Mapping[str, str | Promise] = {
 WAITS: Mapping[str, str | Promise] = {
     "command": _("Exchange is being told."),
     "approval": _("The denial waits for approval."),
+    "leftOut": _("An administrator left it out of an approval: it keeps its access."),
+    "settings": _("Its denial was approved, and comes with settings or a run that have yet to come."),
     "check": _("It is looked at in a moment."),
     "phone": _("Exchange shows it at the phone's next request."),
     "activeSync": _("ActiveSync is off for the mailbox; Exchange goes on showing the state of before."),

@@ -193,7 +193,7 @@ def _answers(loaded: Loaded, words: Mapping[int, Word]) -> dict[int, bool]:
             "device_id", "access", "reason", "rule", "is_approved", "approval__decided_at"
         ):
             if decided_at is not None and words[device][1:] == (reason, rule):
-                found[device] = (is_approved and words[device][0] == access, decided_at)
+                found[device] = (bool(is_approved) and words[device][0] == access, decided_at)
     since: dict[int, datetime.datetime] = {}
     for part in blocks(found, IN):
         since.update(DeviceAccess.objects.filter(pk__in=part).values_list("pk", "decided_at"))

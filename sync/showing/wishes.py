@@ -21,11 +21,15 @@ _LEVELS = {Level.ALLOW: "Allowed", Level.BLOCK: "Blocked", Level.QUARANTINE: "Qu
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """differs: Exchange shows something else than the verdict comes to. waits_for: what that, or a command, waits for:
-    "command" (one is under way), "approval", "check" (it is to be looked at now), "phone" (Exchange was told, and
-    stores its state anew at the phone's next request), "activeSync" (it was told, and asks before any list whether
-    ActiveSync is on for the mailbox, where it is off), "policy" (it was told, and the mailbox policy keeps the phone
-    out), "sync" (Exchange has yet to be told); "" for nothing. since: when the verdict was reached."""
+    """differs: Exchange shows something else than the verdict comes to. since: when the verdict was reached.
+
+    waits_for: what that, or a command, waits for: "command" (one is under way), "approval", "leftOut" (a person said
+    that it is not to be denied), "settings" (its denial was approved, and comes with settings that wait, or the next
+    run), "check" (it is to be looked at now), "phone" (Exchange was told, and stores its state anew at the phone's next
+    request), "activeSync" (it was told, and asks before any list whether ActiveSync is on for the mailbox, where it is
+    off), "policy" (it was told, and the mailbox policy keeps the phone out), "sync" (Exchange has yet to be told); ""
+    for nothing.
+    """
 
     differs: bool = False
     waits_for: str = ""
@@ -39,11 +43,7 @@ def wishes(devices: Iterable[MobileDevice]) -> dict[int, Wish]:
     under_way = set(
         Command.objects.filter(mailbox__in=mailboxes, state__in=Command.OPEN).values_list("mailbox_id", flat=True)
     )
-    held = set(
-        HeldDenial.objects.filter(
-            approval__state=Approval.State.WAITING, device__in=[device.pk for device in known]
-        ).values_list("device_id", flat=True)
-    )
+    answers = _answers(known)
     marked = set(MailboxCheck.objects.filter(mailbox__in=mailboxes).values_list("mailbox_id", flat=True))
     judges: dict[int, Judge] = {}
     found = {}
@@ -52,25 +52,43 @@ def wishes(devices: Iterable[MobileDevice]) -> dict[int, Wish]:
         if judge is None:
             settings = settings_facts(device.organization)
             judge = judges[device.organization_id] = Judge(settings.default_level, settings.rules)
-        found[device.pk] = _wish(device, judge, under_way, held, marked)
+        found[device.pk] = _wish(device, judge, under_way, answers.get(device.pk, ""), marked)
     return found
 
 
-def _wish(device: MobileDevice, judge: Judge, under_way: set[int], held: set[int], marked: set[int]) -> Wish:
+def _answers(devices: Iterable[MobileDevice]) -> dict[int, str]:
+    """What people said of the denial that each device's verdict is: nothing yet, no, or yes."""
+    reached = {device.pk: access.decided_at for device in devices if (access := getattr(device, "access", None))}
+    rows = HeldDenial.objects.filter(
+        approval__state__in=(Approval.State.WAITING, Approval.State.APPROVED, Approval.State.REJECTED),
+        device__in=reached.keys(),
+    ).order_by("approval__made_at", "pk")
+    found = {}
+    for device, state, is_approved, decided_at in rows.values_list(
+        "device_id", "approval__state", "is_approved", "approval__decided_at"
+    ):
+        if state == Approval.State.WAITING:
+            found[device] = "approval"
+        elif is_approved is not None and decided_at is not None and reached[device] <= decided_at:
+            found[device] = "settings" if is_approved else "leftOut"
+    return found
+
+
+def _wish(device: MobileDevice, judge: Judge, under_way: set[int], answer: str, marked: set[int]) -> Wish:
     access: DeviceAccess | None = getattr(device, "access", None)
     if device.gone_at is not None or access is None:
         return Wish(waits_for="command" if device.owner_id in under_way else "")
     differs = _differs(device, access)
     if device.owner_id in under_way:
         waits_for = "command"
-    elif device.pk in held:
-        waits_for = "approval"
+    elif answer == "approval":
+        waits_for = answer
     elif device.owner_id in marked:
         waits_for = "check"
     elif not differs:
         waits_for = ""
     elif _level(device, judge) != SHOWN.get(access.state):
-        waits_for = "sync"
+        waits_for = answer or "sync"
     elif device.owner is not None and not device.owner.activesync_enabled:
         waits_for = "activeSync"
     else:

@@ -11,6 +11,7 @@ from connectors.actors import Actor
 from connectors.models import Connector
 from sync.enforcing.approvals import approval_approve
 from sync.models import Approval, MobileDevice, SyncRun
+from sync.showing.wishes import wishes
 from tests.factories import OverrideFactory
 from tests.sync.access import enrolled, govern, organize
 from tests.sync.exchange import FakeExchange, device
@@ -18,6 +19,11 @@ from tests.sync.exchange import FakeExchange, device
 Sync = Callable[..., SyncRun]
 APPLY = SyncRun.Kind.APPLY
 ADA = Actor(name="Ada")
+
+
+def waits_for(device_id: str) -> str:
+    known = MobileDevice.objects.select_related("organization", "access", "owner").get(device_id=device_id)
+    return wishes([known])[known.pk].waits_for
 
 
 @pytest.fixture
@@ -73,6 +79,9 @@ def test_nobody_is_asked_twice_and_whoever_is_left_out_keeps_mail(
     assert exchange.settings.default_access_level == "Allow"
     assert exchange.box(7).blocked_device_ids == ()
     assert exchange.box(8).blocked_device_ids == (("ID0008",) if level == "block" else ())
+    assert waits_for("ID0007") == "leftOut"
+    if level == "quarantine":
+        assert waits_for("ID0008") == "settings"
 
     OverrideFactory(mailbox=left_out.owner, device_id="ID0007")
     sync()
