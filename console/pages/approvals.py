@@ -24,7 +24,7 @@ from console.templatetags.devices import person_name
 from sync.models import Approval, HeldDenial
 from sync.selectors import approvals_for
 from sync.showing import access_words as words
-from sync.showing.approval_list import APPROVE, RAISE, approval_decide, approval_digest
+from sync.showing.approval_list import APPROVE, RAISE, approval_decide, approval_digest, kept_out_of
 from sync.showing.explain import row_number
 
 PAGE_SIZE = 50
@@ -101,10 +101,10 @@ def approval(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 
 def _left_out(found: Approval) -> int:
-    """Devices that an approval left out."""
-    if found.state != Approval.State.APPROVED:
+    """Devices that this approval left out, or an earlier one, so that what it holds may stay as it is."""
+    if not found.settings_held or found.state not in (Approval.State.WAITING, Approval.State.APPROVED):
         return 0
-    return found.denials.filter(is_approved=False).count()
+    return len(kept_out_of(found))
 
 
 def _decide(request: HttpRequest, found: Approval, form: DecisionForm) -> bool:
@@ -132,9 +132,11 @@ def _decide(request: HttpRequest, found: Approval, form: DecisionForm) -> bool:
         return False
     if decision == APPROVE:
         said = [_("Approved.")]
-        if asked:
+        # Where settings stay as they are, the run may have nothing to carry out.
+        is_kept = bool(found.settings_held and kept_out_of(found))
+        if asked and not is_kept:
             said.append(_("A run carries it out now."))
-        if leave_out and found.settings_held:
+        if is_kept:
             said.append(_("Settings and rules stay as they are while they would deny a device that was left out."))
         messages.success(request, " ".join(said))
     elif decision == RAISE:

@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.urls import reverse
 
 from connectors.actors import Actor
 from connectors.models import Connector
 from sync.enforcing.approvals import approval_approve
 from sync.models import Approval, MobileDevice, SyncRun
+from sync.showing.approval_list import approval_digest, kept_out_of
 from sync.showing.wishes import wishes
 from tests.factories import OverrideFactory
 from tests.sync.access import enrolled, govern, organize
@@ -106,3 +110,35 @@ def test_allowed_first_and_then_all_approved(
     assert exchange.settings.default_access_level == "Block"
     assert exchange.box(7).allowed_device_ids == ("ID0007",)
     assert exchange.box(8).allowed_device_ids == ()
+
+
+def test_all_approved_while_an_earlier_one_is_left_out_promises_no_run(
+    connector: Connector, exchange: FakeExchange, sync: Sync, waiting: Approval, admin_client: Client
+) -> None:
+    organize(connector, default_level="quarantine")
+    sync()
+    left_out = MobileDevice.objects.get(device_id="ID0007")
+    approval_approve(approval=Approval.objects.get(), actor=ADA, leave_out=[left_out.pk])
+    sync(APPLY)
+    exchange.put(*(device(number) for number in range(40, 70)))
+    exchange.put_people(*range(40, 70))
+    sync()
+    newcomers = Approval.objects.get(state=Approval.State.WAITING)
+    assert kept_out_of(newcomers) == {left_out.pk}
+    address = reverse("approval", args=[newcomers.public_id])
+    assert "1 device was left out." in admin_client.get(address).content.decode()
+
+    answer = admin_client.post(address, {"decision": "approve", "seen": approval_digest(newcomers)})
+
+    said = " ".join(str(message) for message in get_messages(answer.wsgi_request))
+    assert "A run carries it out now." not in said
+    assert "while they would deny a device that was left out" in said
+    sync(APPLY)
+    assert exchange.settings.default_access_level == "Allow"
+    assert not Approval.objects.filter(state=Approval.State.WAITING).exists()
+
+    OverrideFactory(mailbox=left_out.owner, device_id="ID0007")
+    sync()
+
+    assert exchange.settings.default_access_level == "Quarantine"
+    assert kept_out_of(newcomers) == set()
