@@ -103,6 +103,11 @@ def _kerberos(account: MailAccount) -> Any:
     """By a ticket that is got with the account's password and kept in memory: the worker's tickets are left alone.
     Without a password by what the worker has, a keytab or a ticket.
     """
+    name = account.username
+    if "\\" in name:
+        raise MailStopError(
+            "Kerberos wants name@domain", code="mail_bad_settings", remote_text="For Kerberos use name@domain."
+        )
     try:
         # Optional (requirements/kerberos.txt), and without types.
         gssapi: Any = importlib.import_module("gssapi")
@@ -110,11 +115,6 @@ def _kerberos(account: MailAccount) -> Any:
         requests_gssapi: Any = importlib.import_module("requests_gssapi")
     except ImportError as error:
         raise MailStopError("the Kerberos libraries are not installed", code="mail_kerberos_unavailable") from error
-    name = account.username
-    if "\\" in name:
-        raise MailStopError(
-            "Kerberos wants name@domain", code="mail_bad_settings", remote_text="For Kerberos use name@domain."
-        )
     user, _, realm = name.partition("@")
     try:
         principal = gssapi.Name(f"{user}@{realm.upper()}", gssapi.NameType.kerberos_principal)
