@@ -89,7 +89,8 @@ class World:
         self.organizations: list[Organization] = []
         self.tenants: list[Tenant] = []
         self.graph: Graph | None = None
-        self.mailbox_password = str(previous.get("mailbox_password") or secrets.token_urlsafe(9))
+        # Hexadecimal: a program that takes it as an argument would see an option in a "-" that it begins with.
+        self.mailbox_password = str(previous.get("mailbox_password") or secrets.token_hex(8))
 
     # --- organisations ---
 
