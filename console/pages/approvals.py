@@ -20,6 +20,7 @@ from console.accounts.permissions import Action, actions_in, require
 from console.pages.approval_forms import DecisionForm
 from console.pages.device_acts import errors_take
 from console.pages.downloads import csv_download
+from console.pages.searching import searched
 from console.templatetags.devices import person_name
 from sync.models import Approval, HeldDenial
 from sync.selectors import approvals_for
@@ -70,7 +71,7 @@ def approval(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         require(request.user, Action.ACCESS, found.organization.tenant)
         if form.is_valid() and _decide(request, found, form):
             return redirect("approval", public_id=public_id)
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     rows = _denials(found)
     total = rows.count()
     for word in text.split()[:8]:

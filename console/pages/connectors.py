@@ -25,6 +25,7 @@ from connectors.services import connector_observe_only_set, schedule_change
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.forms import ScheduleForm
+from console.pages.searching import searched
 from console.pages.standing import FAILED, standing, standings
 from console.pages.watch import watch
 from sync.deciding.facts import State
@@ -64,7 +65,7 @@ def connectors(request: HttpRequest) -> HttpResponse:
 
 
 def _filtered(found: QuerySet[Connector], request: HttpRequest) -> QuerySet[Connector]:
-    if text := request.GET.get("q", "").replace("\0", "").strip()[:200]:
+    if text := searched(request.GET):
         # A subquery and not a join: a connector whose two servers match is still one row.
         by_server = Connector.objects.filter(servers__fqdn__icontains=text).values("pk")
         found = found.filter(

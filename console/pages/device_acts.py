@@ -27,6 +27,7 @@ from console.accounts.permissions import Action, require
 from console.pages.device import device_of, device_title
 from console.pages.device_forms import OverrideForm, RemoveForm, TypedForm, WipeForm
 from console.pages.device_words import LEFT_OUT, account_wipe_refusal, is_app_client
+from console.pages.searching import searched
 from sync.acting import destructive
 from sync.models import AccessOverride, DeviceLink, EntryChoice, ManagedDevice, MobileDevice, Presence
 from sync.observing.statistics import statistics_request
@@ -145,7 +146,7 @@ def link(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     found = _device(request, public_id, Action.ACCESS)
     if request.method == "POST":
         return _link_do(request, found)
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     rows = ManagedDevice.objects.filter(tenant=found.organization.tenant).exclude(presence=Presence.GONE)
     if not text and found.owner is not None:
         # To begin with: what the person of the mailbox has.

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from connectors.selectors import organizations_for
 from console.accounts.permissions import Action, may_anywhere
 from console.pages.device_words import ATTENTIONS, CLIENT_TYPES, REASONS
+from console.pages.searching import searched
 from console.templatetags.components import ACCESS_LOOK
 from sync.deciding.facts import State
 from sync.showing import access_words as words
@@ -86,7 +87,7 @@ def _filters(request: HttpRequest) -> DeviceFilters:
         outcome=_label(given.get("match", "")),
         attention=attention if attention in ATTENTIONS else "",
         presence=presence if presence in PRESENCES else PRESENCES[0],
-        text=given.get("q", "").replace("\0", "").strip()[:200],
+        text=searched(given),
     )
 
 

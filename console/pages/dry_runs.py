@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from console.pages.downloads import csv_download
+from console.pages.searching import searched
 from sync.enforcing.dry_results import KEPT, KEPT_PARTS
 from sync.models import DryRun, DryRunLine, SyncRun
 from sync.selectors import runs_for
@@ -32,9 +33,7 @@ from sync.showing.dry_run import (
 PAGE_SIZE = 100
 ALL = "all"
 TABS: Mapping[str, Any] = {
-    Effect.CHANGED: gettext_lazy("Would change"),
-    Effect.HELD: gettext_lazy("Would wait"),
-    Effect.UNCHANGED: gettext_lazy("Unchanged"),
+    **dict(Effect.choices),
     ALL: gettext_lazy("All devices"),
 }
 
@@ -67,7 +66,7 @@ def _listed(request: HttpRequest, found: DryRun) -> dict[str, Any]:
     shown = request.GET.get("shown", "")
     if shown not in TABS:
         shown = Effect.CHANGED if found.changed else Effect.HELD if found.held else ALL
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     rows = dry_lines(found, effect="" if shown == ALL else shown, text=text)
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
     lines = list(page.object_list)

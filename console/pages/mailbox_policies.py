@@ -29,6 +29,7 @@ from connectors.problems import RenderedProblem, problem
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
 from console.pages.policy_organization import organization_of
+from console.pages.searching import searched
 from sync.acting.policy_deeds import KINDS
 from sync.models import Command, Mailbox, MailboxPolicy
 from sync.observing.mailbox_policy_rows import (
@@ -303,7 +304,7 @@ def mailboxes(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST":
         require(request.user, Action.POLICY, found.organization.tenant)
         return _assign(request, found)
-    others, text = request.GET.get("which") == "others", request.GET.get("q", "").replace("\0", "").strip()[:200]
+    others, text = request.GET.get("which") == "others", searched(request.GET)
     every = Mailbox.objects.filter(organization=found.organization, gone_at=None)
     rows = every.exclude(pk__in=mailboxes_of(found).values("pk")) if others else mailboxes_of(found)
     page = Paginator(_searched(rows, text).order_by("display_name", "pk"), PAGE_SIZE).get_page(request.GET.get("page"))

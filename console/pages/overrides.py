@@ -17,6 +17,7 @@ from connectors.selectors import organizations_for
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_by_tenant
 from console.pages.listing import Listing, uuid_of
+from console.pages.searching import searched
 from sync.models import AccessOverride, MobileDevice
 from sync.policies.overrides import BULK_LIMIT, overrides_end
 from sync.selectors import overrides_for
@@ -36,7 +37,7 @@ def overrides(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(organization__public_id=listing.organization)
     if listing.chosen["level"]:
         rows = rows.filter(level=listing.chosen["level"])
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     for word in text.split()[:8]:
         rows = rows.filter(
             Q(device_id__icontains=word)

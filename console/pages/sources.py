@@ -28,6 +28,7 @@ from connectors.selectors import tenants_for
 from connectors.sources import EXPIRY_WARNING, Verified, source_configure, source_of, source_verify
 from console.accounts.actors import actor_of
 from console.accounts.permissions import Action, actions_in, require
+from console.pages.searching import searched
 from console.pages.source_forms import SourceForm
 from sync.dispatch import records_dispatch
 from sync.models import DirectoryGroup, DirectoryUser, ManagedDevice, Presence
@@ -202,7 +203,7 @@ def others(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 def records(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """The tenant's records, searched and page by page."""
     tenant = tenant_of(request, public_id)
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     presence = request.GET.get("presence", "")
     found = records_for(request.user).filter(tenant=tenant)
     if presence == "gone":

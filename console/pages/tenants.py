@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from connectors.models import Tenant
 from connectors.selectors import connectors_for, tenants_for
 from console.accounts.models import Membership, Role
+from console.pages.searching import searched
 from console.pages.standing import Standing, standings
 
 PAGE_SIZE = 50
@@ -28,7 +29,7 @@ class Row:
 
 @require_safe
 def tenants(request: HttpRequest) -> HttpResponse:
-    text = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    text = searched(request.GET)
     page = Paginator(tenants_for(request.user).filter(name__icontains=text), PAGE_SIZE).get_page(
         request.GET.get("page")
     )

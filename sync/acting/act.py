@@ -68,9 +68,8 @@ def execute(
     on_event: OnEvent = _ignore,
     open_sessions: OpenSessions = gateway.open_sessions,
     carry: Carry = parallel,
-    is_dry_run: bool = False,
 ) -> Report:
-    """Carry an order out, or only write down what would be sent (a dry run, or a connector that observes only).
+    """Carry an order out, or only write down what would be sent, where the connector observes only.
 
     Failures of single commands are in the report and never raised. Raises CanceledError; LeaseLostError;
     ExchangeError when no session can be had or the account may not write. What was not sent then is canceled, and
@@ -79,7 +78,7 @@ def execute(
     current = Connector.objects.get(pk=connector.pk)  # whether it observes only may have been changed since
     by = By(order.organization_id, journal.order_owner(), actor, because, run.pk if run else None)
     work = _Work(order, current, hold, by, carry, on_progress, on_event)
-    if is_dry_run or current.is_observe_only:
+    if current.is_observe_only:
         work.preparation.write_down()
         on_progress(work.report)
         return work.report

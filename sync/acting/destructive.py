@@ -144,8 +144,7 @@ def _addresses_check(addresses: Collection[str]) -> None:
 def _request(
     device: MobileDevice, mailbox: Mailbox, connector: Connector, deed: DeviceDeed, key: str, actor: Actor
 ) -> Command:
-    if not key.strip() or len(key) > 80 or not key.isprintable():
-        raise ValidationError(_("The form has expired. Open it again."), code="key_used")
+    journal.key_check(key)
     known = _known(key, device, deed)
     if known is not None:
         return known
@@ -171,7 +170,7 @@ def _request(
 def _known(key: str, device: MobileDevice, deed: DeviceDeed) -> Command | None:
     command = Command.objects.filter(key=key).first()
     if command is not None and (command.device_id, command.kind) != (device.pk, deed.kind):
-        raise ValidationError(_("The form has expired. Open it again."), code="key_used")
+        raise journal.key_used()
     return command
 
 

@@ -12,8 +12,10 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from django.core.exceptions import ValidationError
 from django.db import Error, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from connectors.actors import Actor
 from sync.acting import deeds
@@ -31,6 +33,17 @@ logger = logging.getLogger(__name__)
 State = Command.State
 # What a device's story says of an intent that is not just a change of entries.
 _PLANNED = {Command.Kind.WIPE.value: "wipeRequested", Command.Kind.WIPE_ACCOUNT.value: "wipeRequested"}
+
+
+def key_used() -> ValidationError:
+    """For a form whose key was used for something else, or is none."""
+    return ValidationError(_("The form has expired. Open it again."), code="key_used")
+
+
+def key_check(key: str) -> None:
+    """Of an act by a form: raises ValidationError key_used for what no form of ours holds."""
+    if not key.strip() or len(key) > 80 or not key.isprintable():
+        raise key_used()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,9 @@ class Preparation:
         """Nothing is to be sent; rows say what would be."""
         for chosen in blocks(self.order.mailboxes, CHUNK):
             found = self._replan(chosen, self.order.settings)
-            intents = [self._intent(one, found) for commands in found.commands.values() for one in commands]
+            intents = [entries_intent(one, found) for commands in found.commands.values() for one in commands]
             self._observe(intents)
-        self._observe([self._settings_intent(command) for command in self.order.settings])
+        self._observe([settings_intent(command) for command in self.order.settings])
 
     def _observe(self, intents: list[Intent]) -> None:
         with self.hold.guard():
@@ -157,7 +157,7 @@ class Preparation:
             for mailbox, commands in sorted(found.commands.items()):
                 mine = [command for command in commands if command.stage <= stage]
                 if mine:
-                    intents.append(self._intent(mine[0], found))
+                    intents.append(entries_intent(mine[0], found))
                 if len(mine) > 1:
                     again.append(mailbox)
                 if len(commands) > len(mine):
@@ -182,26 +182,9 @@ class Preparation:
             now=timezone.now(),
         )
 
-    def _intent(self, command: SetMailboxEntries, found: Replanned) -> Intent:
-        mailbox = int(command.mailbox)
-        allowed = (key for key in command.devices if found.verdicts[key].state is State.ALLOWED)
-        return Intent(
-            journal.mailbox_subject(mailbox),
-            deed_of_plan(command, domain=found.world.mailboxes[command.mailbox].domain),
-            mailbox,
-            _keys(command.devices),
-            _keys(command.denies),
-            allows=sum(1 for _ in allowed),
-        )
-
-    def _settings_intent(self, command: SettingsCommand) -> Intent:
-        deed = deed_of_plan(command)
-        # One after another in all: they depend on each other.
-        return Intent(journal.SETTINGS_SUBJECT, deed, denies=_keys(command.denies))
-
     def setting(self, command: SettingsCommand) -> Iterator[Job]:
         """The one about a setting or rule; none when another order is at the settings, which is a failure."""
-        intent = self._settings_intent(command)
+        intent = settings_intent(command)
         with self.hold.guard():
             rows = journal.intents_write([intent], self.by)
             for one in rows.values():
@@ -226,6 +209,24 @@ class Preparation:
                 denials.noted(self.order.organization_id, self.by.run_id, denied)
             if self.hold.should_stop():
                 raise CanceledError
+
+
+def entries_intent(command: SetMailboxEntries, found: Replanned) -> Intent:
+    """What is written down of a command about a mailbox's entries."""
+    mailbox = int(command.mailbox)
+    return Intent(
+        journal.mailbox_subject(mailbox),
+        deed_of_plan(command, domain=found.world.mailboxes[command.mailbox].domain),
+        mailbox,
+        _keys(command.devices),
+        _keys(command.denies),
+        allows=sum(1 for key in command.devices if found.verdicts[key].state is State.ALLOWED),
+    )
+
+
+def settings_intent(command: SettingsCommand) -> Intent:
+    """And about settings and rules: one after another in all, since they depend on each other."""
+    return Intent(journal.SETTINGS_SUBJECT, deed_of_plan(command), denies=_keys(command.denies))
 
 
 def _keys(keys: Iterable[object]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sync.deciding.commands import REMOVALS, EntryChange, SetMailboxEntries, SettingsCommand
 from sync.deciding.decide import decide
-from sync.deciding.effects import Denial, counted, denials_of, levels, listed_after, listed_now, settings_after
+from sync.deciding.effects import Denial, after_all, counted, denials_of, levels, listed_after, listed_now
 from sync.deciding.facts import ExchangeSettings, Key, Level, Partnership
 from sync.deciding.judge import SEVERITY
 from sync.deciding.plan import Plan, commands_of, plan
@@ -54,7 +54,7 @@ def replanned(
     settings: tuple[SettingsCommand, ...],
 ) -> Replanned:
     """The same for what was read, decided and planned already."""
-    if not _are_same(_after(world.exchange, planned.settings), _after(world.exchange, settings)):
+    if not _are_same(after_all(world.exchange, planned.settings), after_all(world.exchange, settings)):
         # Others of the policy's settings wait for a person, or for the next full sync: as if they were not wanted yet.
         world = world.as_it_is()
         verdicts = decide(world)
@@ -72,7 +72,7 @@ def _permitted(
 ) -> tuple[tuple[EntryChange, ...], tuple[Denial, ...]]:
     """The changes that may be made, and whom these and the settings deny."""
     changes: Iterable[EntryChange] = planned.changes
-    target, between = _after(world.exchange, planned.settings), _after(world.exchange, settings)
+    target, between = after_all(world.exchange, planned.settings), after_all(world.exchange, settings)
     if not _are_same(target, between):
         changes = _safe(world, planned, target, between)
     changes = tuple(changes)
@@ -104,12 +104,6 @@ def _safe(world: World, planned: Plan, target: ExchangeSettings, between: Exchan
 def _is_between(level: Level, *ends: Level) -> bool:
     severities = [SEVERITY[end] for end in ends]
     return min(severities) <= SEVERITY[level] <= max(severities)
-
-
-def _after(exchange: ExchangeSettings, settings: Iterable[SettingsCommand]) -> ExchangeSettings:
-    for command in settings:
-        exchange = settings_after(exchange, command)
-    return exchange
 
 
 def _are_same(one: ExchangeSettings, other: ExchangeSettings) -> bool:

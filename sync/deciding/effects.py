@@ -79,6 +79,12 @@ def settings_after(settings: ExchangeSettings, command: SettingsCommand) -> Exch
             return replace(settings, rules=tuple(known for known in settings.rules if known != rule))
 
 
+def after_all(settings: ExchangeSettings, commands: Iterable[SettingsCommand]) -> ExchangeSettings:
+    for command in commands:
+        settings = settings_after(settings, command)
+    return settings
+
+
 def counted(world: World) -> list[EasDevice]:
     """The phones that lists, rules and default decide about; also one whose mailbox is not known, as if no entry named
     it: a default level keeps it out like others."""
@@ -110,9 +116,7 @@ def denials_of(world: World, changes: Sequence[EntryChange], settings: Sequence[
         touched = {key for change in changes for key in change.devices}
         devices = [device for device in devices if device.key in touched]
     now = listed_now(world)
-    after = world.exchange
-    for command in settings:
-        after = settings_after(after, command)
+    after = after_all(world.exchange, settings)
     before_levels = levels(devices, now, world.exchange)
     after_levels = levels(devices, listed_after(now, changes), after)
     return tuple(

@@ -11,7 +11,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sync.deciding.commands import REMOVALS, Command, EntryChange, SetOrganizationSettings, SettingsCommand
-from sync.deciding.effects import Denial, counted, denials_of, levels, listed_after, listed_now, settings_after
+from sync.deciding.effects import (
+    Denial,
+    after_all,
+    counted,
+    denials_of,
+    levels,
+    listed_after,
+    listed_now,
+    settings_after,
+)
 from sync.deciding.facts import EasDevice, ExchangeSettings, Key, Level, Partnership
 from sync.deciding.judge import SEVERITY
 from sync.deciding.plan import Plan, commands_of
@@ -97,9 +106,7 @@ class _Going:
         self._waiting = waiting
         self._devices = counted(world)
         now = listed_now(world)
-        target = world.exchange
-        for command in plan.settings:
-            target = settings_after(target, command)
+        target = after_all(world.exchange, plan.settings)
         self._before = levels(self._devices, now, world.exchange)
         self._after = levels(self._devices, listed_after(now, plan.changes), target)
         self.held_changes = [change for change in plan.changes if not waiting.isdisjoint(change.devices)]

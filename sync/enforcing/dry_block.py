@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync.acting import journal
 from sync.acting.deeds import deed_of_plan
 from sync.acting.journal import Intent
-from sync.acting.replan import Replanned, replanned
+from sync.acting.prepare import entries_intent
+from sync.acting.replan import replanned
 from sync.blocks import blocks
 from sync.deciding.commands import EntryChange, SetMailboxEntries, SettingsCommand, is_about_access
 from sync.deciding.decide import decide
-from sync.deciding.effects import counted, levels, listed_after, listed_now, settings_after
-from sync.deciding.facts import ExchangeSettings, Key, State
+from sync.deciding.effects import after_all, counted, levels, listed_after, listed_now
+from sync.deciding.facts import Key
 from sync.deciding.plan import Plan, commands_of, plan
 from sync.deciding.verdicts import Verdict
 from sync.deciding.world import World
@@ -76,7 +76,7 @@ def block_of(loaded: Loaded, judged: Judged, going_mailboxes: Collection[int], *
     held = tuple(change for change in planned.changes if change not in going)
     sent, waiting, intents = _Texts(), _Texts(), list[Intent]()
     for command in (command for mailbox in mailboxes for command in found.commands[mailbox]):
-        intents.append(_intent(command, found))
+        intents.append(entries_intent(command, found))
         sent.add(command, storable(intents[-1].deed.text()))
     for held_command in commands_of(world, held, planned.settings, ()):
         if isinstance(held_command, SetMailboxEntries):
@@ -84,18 +84,6 @@ def block_of(loaded: Loaded, judged: Judged, going_mailboxes: Collection[int], *
     effects = _effects(world, planned, going, held, judged.settings)
     lines = [*_device_lines(verdicts, effects, sent, waiting), *_other_lines(world, sent, waiting)]
     return Block(lines, intents)
-
-
-def _intent(command: SetMailboxEntries, found: Replanned) -> Intent:
-    mailbox = int(command.mailbox)
-    return Intent(
-        journal.mailbox_subject(mailbox),
-        deed_of_plan(command, domain=found.world.mailboxes[command.mailbox].domain),
-        mailbox,
-        tuple(map(int, command.devices)),
-        tuple(map(int, command.denies)),
-        allows=sum(1 for key in command.devices if found.verdicts[key].state is State.ALLOWED),
-    )
 
 
 def _effects(
@@ -110,18 +98,12 @@ def _effects(
     if any(is_about_access(command) for command in planned.settings):
         devices, now = counted(world), listed_now(world)
         before = levels(devices, now, world.exchange)
-        between = levels(devices, listed_after(now, going), _after(world.exchange, settings))
-        after = levels(devices, listed_after(now, planned.changes), _after(world.exchange, planned.settings))
+        between = levels(devices, listed_after(now, going), after_all(world.exchange, settings))
+        after = levels(devices, listed_after(now, planned.changes), after_all(world.exchange, planned.settings))
         found.update((key, CHANGED) for key in before if before[key] is not between[key])
         found.update((key, HELD) for key in before if between[key] is not after[key])
     found.update((key, HELD) for change in held for key in change.devices)
     return found
-
-
-def _after(exchange: ExchangeSettings, settings: Iterable[SettingsCommand]) -> ExchangeSettings:
-    for command in settings:
-        exchange = settings_after(exchange, command)
-    return exchange
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

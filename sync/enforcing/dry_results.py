@@ -21,6 +21,7 @@ from sync.acting import journal
 from sync.acting.act import Report
 from sync.acting.deeds import deed_of_plan
 from sync.acting.journal import By, Intent
+from sync.acting.prepare import settings_intent
 from sync.blocks import blocks
 from sync.deciding.commands import SettingsCommand
 from sync.enforcing.dry_block import Block, Line, block_of
@@ -71,7 +72,7 @@ def dry_run_record(order: DryOrder, frame: Loaded, parts: Iterable[Loaded]) -> R
             counts[line.effect] += 1
         _write(order, by, block, report)
     with lease.guard():
-        _observe([_settings_intent(command) for command in judged.settings], by, report)
+        _observe([settings_intent(command) for command in judged.settings], by, report)
         DryRun.objects.filter(pk=order.run.pk).update(finished_at=Now(), **counts)
     order.on_progress(report)
     _prune(organization.pk, lease)
@@ -101,11 +102,6 @@ def _begin(order: DryOrder, frame: Loaded) -> None:
 
 def _texts(commands: Iterable[SettingsCommand]) -> list[str]:
     return [storable(deed_of_plan(command).text()) for command in commands]
-
-
-def _settings_intent(command: SettingsCommand) -> Intent:
-    denies = tuple(key for key in command.denies if isinstance(key, int))
-    return Intent(journal.SETTINGS_SUBJECT, deed_of_plan(command), denies=denies)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

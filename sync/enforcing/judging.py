@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from django.db.models import Sum
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from sync.blocks import blocks
@@ -23,12 +23,20 @@ from sync.deciding.plan import Plan
 from sync.deciding.verdicts import Row, Verdict
 from sync.enforcing.loading import Loaded
 from sync.enforcing.world_rows import IN
-from sync.models import Approval, Command, DeviceAccess, HeldDenial, SyncRun
+from sync.models import Approval, Command, HeldDenial, SyncRun
 
 # Denials of so long count together: many small runs are not let through where one big one is not.
 RECENT = datetime.timedelta(hours=1)
 
 Word: TypeAlias = tuple[str, str, str]  # access, reason, rule: what an approval holds for
+
+# Of HeldDenial: what a person said of a denial whose verdict is still the one that was reached before.
+ANSWERED = Q(
+    # Decided anew since, and come to the same again: it is another time, and another question.
+    Q(device__access=None) | Q(approval__decided_at__gte=F("device__access__decided_at")),
+    approval__state__in=(Approval.State.APPROVED, Approval.State.REJECTED),
+    is_approved__isnull=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,24 +190,14 @@ def _answers(loaded: Loaded, words: Mapping[int, Word]) -> dict[int, bool]:
     While settings wait it may take another denial to reach the same (a block entry, where quarantine was shown). That
     was not approved: it waits for these settings. Who was to keep mail for this reason keeps it either way.
     """
-    rows = HeldDenial.objects.filter(
-        approval__organization=loaded.organization,
-        approval__state__in=(Approval.State.APPROVED, Approval.State.REJECTED),
-        is_approved__isnull=False,
-    ).order_by("approval__decided_at")
-    found: dict[int, tuple[bool, datetime.datetime]] = {}
+    rows = HeldDenial.objects.filter(ANSWERED, approval__organization=loaded.organization)
+    found: dict[int, bool] = {}
     for part in blocks(words, IN):
-        for device, access, reason, rule, is_approved, decided_at in rows.filter(device__in=part).values_list(
-            "device_id", "access", "reason", "rule", "is_approved", "approval__decided_at"
+        for device, access, reason, rule, is_approved in (
+            rows.filter(device__in=part)
+            .order_by("approval__decided_at")
+            .values_list("device_id", "access", "reason", "rule", "is_approved")
         ):
-            if decided_at is not None and words[device][1:] == (reason, rule):
-                found[device] = (bool(is_approved) and words[device][0] == access, decided_at)
-    since: dict[int, datetime.datetime] = {}
-    for part in blocks(found, IN):
-        since.update(DeviceAccess.objects.filter(pk__in=part).values_list("pk", "decided_at"))
-    return {
-        device: is_approved
-        for device, (is_approved, decided_at) in found.items()
-        # Decided anew since, and come to the same again: it is another time, and another question.
-        if device not in since or since[device] <= decided_at
-    }
+            if words[device][1:] == (reason, rule):
+                found[device] = bool(is_approved) and words[device][0] == access
+    return found

@@ -176,7 +176,7 @@ def policy_assign(
     """Give mailboxes a policy of their own; None: the default again. One command a mailbox; those that have it already
     need none. All or none are ordered."""
     connector = _connector(organization)
-    _key_check(key)
+    journal.key_check(key)
     if policy is not None:
         _there(policy)
     if len(mailboxes) > ASSIGNED_AT_ONCE:
@@ -276,16 +276,11 @@ def _request(
 
 def _known(key: str, kind: str, organization: ExchangeOrganization) -> Command | None:
     """The command that this form has ordered already."""
-    _key_check(key)
+    journal.key_check(key)
     command = Command.objects.filter(key=key).first()
     if command is not None and (command.kind, command.organization_id) != (kind, organization.pk):
-        raise ValidationError(_("The form has expired. Open it again."), code="key_used")
+        raise journal.key_used()
     return command
-
-
-def _key_check(key: str) -> None:
-    if not key.strip() or len(key) > 80 or not key.isprintable():
-        raise ValidationError(_("The form has expired. Open it again."), code="key_used")
 
 
 def _busy(mailbox: Mailbox | None) -> ValidationError:

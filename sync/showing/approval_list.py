@@ -16,7 +16,8 @@ from django.utils.translation import gettext_lazy as _
 from connectors.actors import Actor
 from connectors.models import Connector
 from sync.enforcing.approvals import approval_approve, approval_raise, approval_reject
-from sync.models import Approval, DeviceAccess, HeldDenial
+from sync.enforcing.judging import ANSWERED
+from sync.models import Approval, HeldDenial
 from sync.services import SyncRequest
 
 APPROVE, REJECT, RAISE = "approve", "reject", "raise"
@@ -25,24 +26,13 @@ APPROVE, REJECT, RAISE = "approve", "reject", "raise"
 def kept_out_of(approval: Approval) -> set[int]:
     """Keys of the devices of its organization that a person said are not to be denied, by this approval or another,
     and whose verdict is still of before that: settings and rules that would deny one of them stay as they are."""
-    answers = HeldDenial.objects.filter(
-        approval__organization=approval.organization_id,
-        approval__state__in=(Approval.State.APPROVED, Approval.State.REJECTED),
-        is_approved__isnull=False,
-        device__gone_at__isnull=True,
-    ).order_by("approval__decided_at", "pk")
-    rejected = answers.filter(is_approved=False).values("device")
-    reached = dict(DeviceAccess.objects.filter(device__in=rejected).values_list("device_id", "decided_at"))
-    kept = set[int]()
-    for device, is_approved, decided_at in answers.filter(device__in=rejected).values_list(
-        "device_id", "is_approved", "approval__decided_at"
-    ):
-        # The last word counts, and as judging.py has it: of a verdict that was reached since, it says nothing.
-        is_of_now = decided_at is not None and (device not in reached or reached[device] <= decided_at)
-        (kept.discard if is_approved or not is_of_now else kept.add)(device)
+    rows = HeldDenial.objects.filter(approval__organization=approval.organization_id)
+    answers = rows.filter(ANSWERED, device__gone_at__isnull=True)
+    concerned = answers.filter(device__in=answers.filter(is_approved=False).values("device"))
+    last = dict(concerned.order_by("approval__decided_at", "pk").values_list("device_id", "is_approved"))
     # Who is asked about again has no answer yet.
-    asked = HeldDenial.objects.filter(approval__organization=approval.organization_id)
-    return kept - set(asked.filter(approval__state=Approval.State.WAITING).values_list("device_id", flat=True))
+    asked = set(rows.filter(approval__state=Approval.State.WAITING).values_list("device_id", flat=True))
+    return {device for device, is_approved in last.items() if not is_approved} - asked
 
 
 def approval_digest(approval: Approval) -> str:

@@ -9,9 +9,12 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 from sync.deciding.facts import EasDevice, Level
 from sync.deciding.judge import Judge, with_entries
 from sync.deciding.verdicts import Hindrance, Row
+from sync.enforcing.judging import ANSWERED
 from sync.models import Approval, Command, DeviceAccess, HeldDenial, MailboxCheck, MobileDevice
 from sync.observing.rulebook import settings_facts
 from sync.showing.device_page import SHOWN
@@ -58,18 +61,14 @@ def wishes(devices: Iterable[MobileDevice]) -> dict[int, Wish]:
 
 def _answers(devices: Iterable[MobileDevice]) -> dict[int, str]:
     """What people said of the denial that each device's verdict is: nothing yet, no, or yes."""
-    reached = {device.pk: access.decided_at for device in devices if (access := getattr(device, "access", None))}
     rows = HeldDenial.objects.filter(
-        approval__state__in=(Approval.State.WAITING, Approval.State.APPROVED, Approval.State.REJECTED),
-        device__in=reached.keys(),
+        Q(approval__state=Approval.State.WAITING) | ANSWERED, device__in=[device.pk for device in devices]
     ).order_by("approval__made_at", "pk")
     found = {}
-    for device, state, is_approved, decided_at in rows.values_list(
-        "device_id", "approval__state", "is_approved", "approval__decided_at"
-    ):
+    for device, state, is_approved in rows.values_list("device_id", "approval__state", "is_approved"):
         if state == Approval.State.WAITING:
             found[device] = "approval"
-        elif is_approved is not None and decided_at is not None and reached[device] <= decided_at:
+        else:
             found[device] = "settings" if is_approved else "leftOut"
     return found
 

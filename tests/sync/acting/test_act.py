@@ -401,8 +401,10 @@ def test_stopped_on_the_way(connector: Connector) -> None:
 # --- dry ---
 
 
-def test_a_dry_run_writes_down_what_it_would_send(office: Office) -> None:
-    report = do(office, is_dry_run=True)
+def test_a_connector_that_observes_only_writes_down_what_it_would_send(office: Office) -> None:
+    Connector.objects.update(is_observe_only=True)
+
+    report = do(office)
 
     assert report.observed == 3
     assert office.wire.sent == []
@@ -411,13 +413,6 @@ def test_a_dry_run_writes_down_what_it_would_send(office: Office) -> None:
     assert "-ActiveSyncAllowedDeviceIDs @{Add='PHONE0'}" in command(office).text
     assert not ledger()
     assert codes(office) == []
-
-
-def test_a_connector_that_observes_only_sends_nothing(office: Office) -> None:
-    Connector.objects.update(is_observe_only=True)
-
-    assert do(office).observed == 3
-    assert office.wire.sent == []
 
 
 def test_switched_to_observing_in_between_the_session_refuses(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
