@@ -263,6 +263,7 @@ def test_everything_works_without_scripts(visitor: Visitor, connector: Connector
     expect(page.get_by_text("Full sync requested.")).to_be_visible()
     run = SyncRun.objects.get(connector=connector, status="queued")
     page.get_by_role("button", name="Cancel").first.click()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     run.refresh_from_db()
     assert run.status == "canceled"
 

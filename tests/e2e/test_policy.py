@@ -89,6 +89,7 @@ def test_the_policy_is_made_tightened_and_taken_back_without_scripts(
     expect(page.get_by_text("Devices that synced in the 30 days before").first).to_be_visible()
     page.get_by_label("Why").fill("Slowly.")
     page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Version 1 of Headquarters was saved.")).to_be_visible()
     policy, _version = policy_current(organization)
     assert policy.rules == (RuleValues("DeviceType", "iPhone", "block"),)
     assert policy.default_level == "quarantine"
@@ -207,8 +208,10 @@ def test_the_steps_of_a_change_are_accessible_and_fit(
     look("refused")
     page.locator("input[name=rule_query]").first.fill("iPad")
     page.get_by_role("button", name="Review and save").last.click()
+    expect(page.get_by_role("heading", name="would lose mail")).to_be_visible()
     look("who would lose mail")
     page.get_by_role("button", name="Keep them and count again").click()
+    expect(page.get_by_text("Devices that synced in the 30 days before").first).to_be_visible()
     look("kept")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Say why, for those who read the history later.")).to_be_visible()
@@ -218,5 +221,6 @@ def test_the_steps_of_a_change_are_accessible_and_fit(
     page.get_by_label("Sender").fill("phones@contoso.com")
     page.get_by_label("SMTP host").fill("127.0.0.1")
     page.get_by_role("button", name="Save").last.click()
+    expect(page.locator("[aria-invalid=true]").first).to_be_focused()
     look("an account refused")
     assert wrong == {}
