@@ -116,6 +116,12 @@ def drift_end(
     return rows.update(ended_at=timezone.now(), ended_because=because, ended_by_name=actor_name[:200])
 
 
+def drifts_leave_alone(organization_id: int) -> int:
+    """End all open drift of an organization of which nothing is wanted any more. Returns how many."""
+    rows = Drift.objects.filter(organization_id=organization_id, ended_at=None)
+    return rows.update(ended_at=timezone.now(), ended_because="leftAlone")
+
+
 def settings_drift_end(loaded: Loaded, drifts: Iterable[pure.Drift], *, because: str, actor_name: str) -> int:
     """End open drift of settings and rules that is not among `drifts` any more. Returns how many."""
     still = {(fact.kind, fact.subject) for one in drifts if one.mailbox is None for fact in (_fact(one),)}

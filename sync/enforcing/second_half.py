@@ -20,6 +20,7 @@ from connectors import gateway
 from connectors.actors import SCHEDULE
 from connectors.exchange.client import ExchangeClient
 from connectors.models import Connector, ExchangeOrganization
+from sync.enforcing.drifts import drifts_leave_alone
 from sync.enforcing.enforce import Enforcement, enforce
 from sync.enforcing.loading import doubts_of, is_enforcing, is_governed
 from sync.events import WARNING
@@ -60,6 +61,11 @@ class SecondHalf:
         """Raises ExchangeError, CanceledError, LeaseLostError."""
         organization = ExchangeOrganization.objects.get(pk=self.connector.organization_id)
         if not is_governed(organization):
+            # Nothing is wanted any more that anything could stand against.
+            with self.lease.guard():
+                ended = drifts_leave_alone(organization.pk)
+            if ended:
+                self.lease.note("drift_ended", ended=ended)
             return
         distrust, concerned = self._records(organization)
         if not distrust and self._is_owed():

@@ -579,6 +579,24 @@ class TestForeign:
         sync()
         assert list(Drift.objects.filter(ended_at=None).values_list("device__device_id", flat=True)) == ["ID0004"]
 
+    @pytest.mark.parametrize("kind", ["fullSync", "deltaSync", "apply"])
+    def test_drift_ends_where_nothing_is_wanted_at_all_any_more(
+        self, connector: Connector, exchange: FakeExchange, sync: Sync, kind: str
+    ) -> None:
+        govern(connector)
+        exchange.change_box(4, allowed_device_ids=("ID0004",))
+        sync()
+        assert Drift.objects.get().ended_at is None
+        govern(connector, enabled=False)
+        DeviceSource.objects.update(kind=DeviceSource.Kind.NONE)
+
+        run = sync(kind)
+
+        assert Drift.objects.get().ended_because == "leftAlone"
+        assert "drift_ended" in codes(run)
+        assert exchange.written == []
+        assert "drift_ended" not in codes(sync(kind))
+
     def test_an_entry_of_ours_that_vanished_is_told_and_written_again(
         self, connector: Connector, exchange: FakeExchange, sync: Sync
     ) -> None:
