@@ -312,6 +312,7 @@ class ApprovalFactory(Rows):
     devices_total = 200
     limit_devices = 10
     limit_percent = 5.0
+    limit_at_most = 1000
 
 
 class HeldDenialFactory(Rows):
@@ -372,6 +373,7 @@ class DryRunFactory(Rows):
     finished_at = SelfAttribute("begun_at")
     limit_devices = 10
     limit_percent = 5.0
+    limit_at_most = 1000
 
 
 class DryLineFactory(Rows):

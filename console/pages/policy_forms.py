@@ -112,13 +112,21 @@ class TenantPolicyForm(forms.Form):
     )
     stale = forms.ChoiceField(label=_("They then"), choices=_choices(DOUBTS))
     guard_devices = forms.IntegerField(
-        label=_("Approval limit: devices"),
+        label=TENANT_LABELS["guard_devices"],
         help_text=_(
             "When one sync would newly deny more devices than this, and more than the percentage, the denials wait for "
             "approval. Devices are let in without waiting."
         ),
     )
-    guard_percent = forms.FloatField(label=_("Approval limit: percent of the organization's devices"))
+    guard_percent = forms.FloatField(label=TENANT_LABELS["guard_percent"])
+    guard_at_most = forms.IntegerField(
+        required=False,
+        label=TENANT_LABELS["guard_at_most"],
+        help_text=_(
+            "In a large organization the percentage is many people: more devices than this always wait. Empty: no "
+            "such limit."
+        ),
+    )
 
     def __init__(self, data: QueryDict | None = None, *, values: TenantPolicyValues) -> None:
         self._values = values

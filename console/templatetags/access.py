@@ -7,13 +7,16 @@ import re
 from typing import Any
 
 from django import template
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.template.defaultfilters import floatformat
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from console.pages.device_words import WAITS
 from sync.deciding.facts import State
 from sync.deciding.matches import Outcome
-from sync.models import Approval, Command
+from sync.models import Approval, Command, DryRun
 from sync.selectors import approvals_for
 from sync.showing import access_words as words
 from sync.showing.explain import row_number
@@ -157,6 +160,16 @@ def command_parts(text: str) -> SafeString:
         return format_html_join(" ", '<span class="command-part">{}</span>', ((part,) for part in found))
 
     return format_html_join("\n", "{}", ((parts(line),) for line in str(text).splitlines()))
+
+
+@register.filter
+def limit_words(held: Approval | DryRun) -> str:
+    """What the guard went by: beyond both of the first, or beyond the last, denials wait."""
+    said = {"devices": intcomma(held.limit_devices), "percent": floatformat(held.limit_percent, -1)}
+    if held.limit_at_most is None:
+        return gettext("%(devices)s devices and %(percent)s %%") % said
+    said["most"] = intcomma(held.limit_at_most)
+    return gettext("%(devices)s devices and %(percent)s %%, or %(most)s devices") % said
 
 
 @register.filter

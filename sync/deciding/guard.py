@@ -29,10 +29,17 @@ from sync.deciding.world import World
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A plan waits when it denies more than both: so many phones, and so many of a hundred of the organisation's."""
+    """A plan waits when it denies more than both: so many phones, and so many of a hundred of the organisation's.
+    at_most: in a large one so many are too many, whatever the percentage; None: there is no such number."""
 
     devices: int = 10
     percent: float = 5.0
+    at_most: int | None = None
+
+    def are_passed(self, number: int, total: int) -> bool:
+        """Whether to deny `number` phones of an organisation that has `total` is more than may go unasked."""
+        is_large = self.at_most is not None and number > self.at_most
+        return number > self.devices and (is_large or 100 * number > self.percent * total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ def guard(
     passed = tuple(denial for denial in open_to if partnerships[denial.device] in approved)
     waiting = tuple(denial for denial in open_to if partnerships[denial.device] not in approved)
     number = sum(1 if weights is None else weights[denial.device] for denial in waiting) + recently_denied
-    is_over = bool(waiting) and number > limits.devices and 100 * number > limits.percent * total_devices
+    is_over = bool(waiting) and limits.are_passed(number, total_devices)
     go, held = plan.commands, tuple[Command, ...]()
     if is_over:
         kept.update(denial.device for denial in waiting)

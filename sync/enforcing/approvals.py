@@ -79,6 +79,7 @@ def _opened(frame: Loaded, judged: Judged, run: SyncRun | None, settings_held: l
         devices_total=frame.total_devices,
         limit_devices=judged.limits.devices,
         limit_percent=judged.limits.percent,
+        limit_at_most=judged.limits.at_most,
         settings_held=settings_held,
     )
 
@@ -92,6 +93,7 @@ def _renew(current: Approval, frame: Loaded, judged: Judged, run: SyncRun | None
         current.settings_held = settings_held
         current.limit_devices = frame.tenant.guard_devices
         current.limit_percent = frame.tenant.guard_percent
+        current.limit_at_most = frame.tenant.guard_at_most
         # Raised for one run, which was this one.
         current.raised_to = current.raised_until = None
     current.save()

@@ -91,6 +91,7 @@ def _begin(order: DryOrder, frame: Loaded) -> None:
                 "finished_at": None,
                 "limit_devices": judged.limits.devices,
                 "limit_percent": judged.limits.percent,
+                "limit_at_most": judged.limits.at_most,
                 "settings": _texts(judged.settings),
                 "settings_held": _texts(judged.settings_held),
                 "withheld": list(judged.withheld) if judged.doubted else [],

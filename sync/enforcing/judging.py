@@ -168,7 +168,7 @@ class Judging:
             ).first()
             if raised is not None and raised.raised_to is not None:
                 return Limits(raised.raised_to, 0.0)
-        return Limits(self._frame.tenant.guard_devices, self._frame.tenant.guard_percent)
+        return self._frame.tenant.limits()
 
 
 def _keys(keys: Iterable[Key]) -> frozenset[int]:

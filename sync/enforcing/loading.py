@@ -137,8 +137,7 @@ class Whole:
             Exists(ours), organization=self.organization, gone_at__gte=self.now - ABSENT, owner__isnull=False
         )
         absent = {(owner, id_key(text)) for owner, text in gone.values_list("owner_id", "device_id") if owner}
-        number, tenant = len(absent), self.tenant
-        is_over = number > tenant.guard_devices and 100 * number > tenant.guard_percent * (self.total + number)
+        is_over = self.tenant.limits().are_passed(len(absent), self.total + len(absent))
         return frozenset(absent) if is_over else frozenset()
 
     def part(self, mailboxes: Collection[int], strays: Collection[int] = ()) -> Loaded:

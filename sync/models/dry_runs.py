@@ -32,6 +32,7 @@ class DryRun(models.Model):
     unchanged = models.PositiveIntegerField(default=0)
     limit_devices = models.PositiveIntegerField()
     limit_percent = models.FloatField()
+    limit_at_most = models.PositiveIntegerField(null=True, blank=True)
     settings = models.JSONField(default=list, blank=True)
     settings_held = models.JSONField(default=list, blank=True)
     withheld = models.JSONField(default=list, blank=True)

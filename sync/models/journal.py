@@ -165,6 +165,7 @@ class Approval(models.Model):
     devices_total = models.PositiveIntegerField()
     limit_devices = models.PositiveIntegerField()
     limit_percent = models.FloatField()
+    limit_at_most = models.PositiveIntegerField(null=True, blank=True)
     # Settings and rules among what is held, as PowerShell text.
     settings_held = models.JSONField(default=list, blank=True)
     # "Raise for this time": more denials than these may go with the next run, until then.

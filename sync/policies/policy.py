@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sync.deciding import facts
+from sync.deciding.guard import Limits
 
 # Exchange's limit for UserMailInsert.
 MAIL_INSERT_LENGTH = 256
@@ -31,7 +32,8 @@ class TenantPolicyValues:
     """Exchange on-premises access of a tenant. Graph's onPremisesConditionalAccessSettings: enabled, includedGroups,
     excludedGroups, overrideDefaultRule; the others are ours.
 
-    guard_devices, guard_percent: denials beyond BOTH wait for approval. stale_days None: a record never grows stale.
+    guard_devices, guard_percent: denials beyond BOTH wait for approval, and so do more than guard_at_most (None: no
+    such number). stale_days None: a record never grows stale.
     """
 
     enabled: bool = False
@@ -46,6 +48,10 @@ class TenantPolicyValues:
     stale_days: int | None = None
     guard_devices: int = 10
     guard_percent: float = 5.0
+    guard_at_most: int | None = 1000
+
+    def limits(self) -> Limits:
+        return Limits(self.guard_devices, self.guard_percent, self.guard_at_most)
 
     def facts(self) -> facts.TenantPolicy:
         return facts.TenantPolicy(

@@ -58,6 +58,16 @@ def tenant_values_clean(values: TenantPolicyValues) -> TenantPolicyValues:
         _gather(problems, "stale_days", _between(values.stale_days, *STALE_DAYS, _("days")))
     _gather(problems, "guard_devices", _between(values.guard_devices, *GUARD_DEVICES, _("devices")))
     _gather(problems, "guard_percent", _between(values.guard_percent, 0, 100, _("percent")))
+    if values.guard_at_most is not None:
+        _gather(problems, "guard_at_most", _between(values.guard_at_most, *GUARD_DEVICES, _("devices")))
+        if not problems.keys() & {"guard_devices", "guard_at_most"} and values.guard_at_most < values.guard_devices:
+            problems["guard_at_most"] = [
+                ValidationError(
+                    _("Enter at least the approval limit in devices, which is %(limit)s, or nothing."),
+                    code="below_limit",
+                    params={"limit": values.guard_devices},
+                )
+            ]
     included = _groups_clean(problems, "included_groups", values.included_groups)
     excluded = _groups_clean(problems, "excluded_groups", values.excluded_groups)
     if values.enabled is True and not values.target_everyone and not included and "included_groups" not in problems:

@@ -116,7 +116,7 @@ def organization_preview(
         by_row=tuple(Counter(loss.row for loss in losses).most_common()),
         kept=reckoning.kept,
         kept_unknown=reckoning.kept_unknown,
-        is_held=len(losses) > tenant.guard_devices and len(losses) * 100 > tenant.guard_percent * frame.total_devices,
+        is_held=tenant.limits().are_passed(len(losses), frame.total_devices),
         doubts=frame.doubts,
         groups_unread=_unread(organization.tenant_id, (*tenant.included_groups, *tenant.excluded_groups)),
     )

@@ -63,6 +63,7 @@ TENANT_LABELS: Mapping[str, StrOrPromise] = {
     "stale_days": gettext_lazy("Days without a check-in"),
     "guard_devices": gettext_lazy("Approval limit: devices"),
     "guard_percent": gettext_lazy("Approval limit: percent of the organization's devices"),
+    "guard_at_most": gettext_lazy("Approval limit: at most, whatever the percentage"),
 }
 ORGANIZATION_LABELS: Mapping[str, StrOrPromise] = {
     "default_level": gettext_lazy("Default access level"),

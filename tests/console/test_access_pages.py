@@ -82,8 +82,12 @@ class TestApprovals:
             assert address in html
             assert re.search(r'number-badge">1<', html)
         words = text_of(get(scene, "approval", approval.public_id))
-        for shown in ("2 devices would newly lose mail", "Ada", "Bob", "Not enrolled: 2", "2 of 200 devices, 1 %"):
+        for shown in ("2 devices would newly lose mail", "Ada", "Bob", "Not enrolled: 2", "2 of 200 devices, 1 %",
+                      "Limit: beyond it they wait 10 devices and 5 %, or 1,000 devices"):  # fmt: skip
             assert shown in words, shown
+        assert "10 devices and 5 %, or 1,000 devices" in text_of(get(scene, "approvals"))
+        Approval.objects.update(limit_at_most=None)
+        assert "10 devices and 5 % " in text_of(get(scene, "approval", approval.public_id))
 
     def test_approving_all_starts_a_run(self, scene: Scene) -> None:
         approval = self.waiting(scene, "Ada", "Bob")

@@ -82,7 +82,8 @@ class TestPage:
         for shown in ("Set-CASMailbox ada", "Set-CASMailbox di", "-UserMailInsert", "Entry whose device is gone",
                       "Held back until somebody approves: Set-ActiveSyncOrganizationSettings -DefaultAccessLevel",
                       "Enrolled and compliant Rule 19: Enrolled and compliant, always allowed",
-                      "1 device would newly lose mail, which is beyond the limit of 10 devices and 5 %"):  # fmt: skip
+                      "1 device would newly lose mail, which is beyond the limit of 10 devices and 5 %, or 1,000 "
+                      "devices: a run that acts"):  # fmt: skip
             assert shown in words, shown
         assert re.findall(NAMES, html) == ["Ada", "Di"]
         assert "Would change 2 Would wait 1 Unchanged 1 All devices 4" in words

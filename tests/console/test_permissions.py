@@ -172,6 +172,7 @@ BODY = {
     # Of a policy's and its notification's forms.
     "based_on": "0", "step": "review", "target": "everyone", "unlicensed": "deny", "unknown_compliance": "compliant",
     "config_manager": "compliant", "stale": "compliant", "guard_devices": "10", "guard_percent": "5",
+    "guard_at_most": "1000",
     "default_level": "", "denial": "block", "language": "en", "repeat_days": "7", "reason": "Because.",
     "channel": "none",
 }  # fmt: skip

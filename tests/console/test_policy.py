@@ -45,6 +45,7 @@ FORM = {
     "stale_days": "",
     "guard_devices": "10",
     "guard_percent": "5",
+    "guard_at_most": "1000",
 }
 SALES = "11111111-1111-1111-1111-111111111111"
 
@@ -319,6 +320,9 @@ class TestReview:
         browser = scene.client("administrator")
         assert "wait until somebody approves" not in self.reviewed(browser, scene)
         assert "wait until somebody approves" in self.reviewed(browser, scene, guard_devices="2")
+        in_all = {"guard_devices": "2", "guard_percent": "100"}
+        assert "wait until somebody approves" not in self.reviewed(browser, scene, **in_all, guard_at_most="")
+        assert "wait until somebody approves" in self.reviewed(browser, scene, **in_all, guard_at_most="2")
 
     def test_members_of_groups_count_as_the_proposal_has_them(
         self, scene: Scene, in_exchange: ExchangeOrganization
@@ -408,6 +412,7 @@ class TestReview:
             ({"stale_days": "soon"}, "Enter a whole number."),
             ({"guard_percent": "101"}, "from 0 to 100"),
             ({"guard_devices": ""}, "This field is required."),
+            ({"guard_at_most": "5"}, "Enter at least the approval limit in devices, which is 10, or nothing."),
             ({"unlicensed": "burn"}, "Select a valid choice"),
             ({"excluded_groups": ["two words|x"]}, "is not the ID of a group"),
         ],

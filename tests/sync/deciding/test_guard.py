@@ -92,6 +92,27 @@ class TestLimits:
         assert (found.counted, found.denials) == (number + recently, denials(number))
         assert bool(found.held) is is_over
 
+    @pytest.mark.parametrize(
+        ("number", "total", "at_most", "is_passed"),
+        [
+            pytest.param(2_500, 50_000, None, False, id="five of a hundred of a large one, without a further limit"),
+            pytest.param(1_000, 50_000, 1_000, False, id="as many as may be at most"),
+            pytest.param(1_001, 50_000, 1_000, True, id="one more, and two of a hundred"),
+            pytest.param(8, 50_000, 5, False, id="few are few"),
+            pytest.param(11, 200, 1_000, True, id="both of the others, as ever"),
+        ],
+    )
+    def test_of_a_large_organization_so_many_wait_whatever_the_percentage(
+        self, number: int, total: int, at_most: int | None, is_passed: bool
+    ) -> None:
+        assert Limits(at_most=at_most).are_passed(number, total) is is_passed
+
+    def test_the_further_limit_holds_a_plan(self) -> None:
+        made = world(phones(13), exchange=TO_ALLOW)
+        assert guarded(made, Limits(10, 5.0), total_devices=1_000).is_over is False
+        found = guarded(made, Limits(10, 5.0, 12), total_devices=1_000)
+        assert (found.is_over, len(found.denials), len(found.held), found.go) == (True, 13, 1, ())
+
     def test_the_percentage_is_told(self) -> None:
         assert guarded(world(phones(3), exchange=TO_ALLOW), total_devices=60).percent == 5.0
         assert guarded(world({}), total_devices=0).percent == 0.0

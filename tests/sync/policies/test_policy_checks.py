@@ -42,6 +42,10 @@ class TestTenant:
             pytest.param("guard_devices", -1, "from 0 to 1000000", id="negative limit"),
             pytest.param("guard_percent", 100.5, "from 0 to 100", id="more than all"),
             pytest.param("guard_percent", float("nan"), "from 0 to 100", id="no number"),
+            pytest.param("guard_at_most", 1_000_001, "from 0 to 1000000", id="limit beyond any"),
+            pytest.param(
+                "guard_at_most", 9, "at least the approval limit in devices, which is 10", id="below the other"
+            ),
             pytest.param("included_groups", (GroupRef("two words"),), "is not the ID of a group", id="id with a blank"),
             pytest.param("excluded_groups", (GroupRef(""),), "is not the ID of a group", id="no id"),
             pytest.param(
@@ -59,6 +63,11 @@ class TestTenant:
         assert "reach nobody" in found["included_groups"][0]
         assert tenant_values_clean(TenantPolicyValues(enabled=True, target_everyone=True)).enabled
         assert tenant_values_clean(TenantPolicyValues(enabled=True, included_groups=(SALES,))).enabled
+
+    def test_no_limit_at_most_is_one_choice(self) -> None:
+        assert TenantPolicyValues().guard_at_most == 1000
+        assert tenant_values_clean(TenantPolicyValues(guard_at_most=None)).guard_at_most is None
+        assert TenantPolicyValues.from_json({"guard_devices": 20}).guard_at_most == 1000
 
     def test_a_group_counts_once_and_text_is_trimmed(self) -> None:
         values = TenantPolicyValues(included_groups=(GroupRef(" ABC ", " Sales\0 "), GroupRef("abc", "Again")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,17 +116,23 @@ def test_devices_in_use_are_kept_and_those_of_which_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "percent", "expected"),
-    [(2, 0.0, True), (3, 0.0, False), (2, 74.9, True), (2, 75.0, False)],
-    ids=["more than both", "as many devices", "more than the percentage", "exactly the percentage"],
+    ("devices", "percent", "at_most", "expected"),
+    [(2, 0.0, None, True), (3, 0.0, 3, False), (2, 74.9, None, True), (2, 75.0, 3, False), (2, 100.0, 2, True)],
+    ids=[
+        "more than both",
+        "as many devices",
+        "more than the percentage",
+        "exactly the percentage",
+        "more than at most",
+    ],
 )
-def test_beyond_both_limits_denials_wait(devices: int, percent: float, expected: bool) -> None:
+def test_beyond_the_limits_denials_wait(devices: int, percent: float, at_most: int | None, expected: bool) -> None:
     found = organization()
     for number in range(4):
         device = phone(found, number)
         if number == 3:
             Mailbox.objects.filter(devices=device).update(blocked=[device.device_id])
-    values = TenantPolicyValues(enabled=True, target_everyone=True, guard_devices=devices, guard_percent=percent)
+    values = replace(EVERYONE, guard_devices=devices, guard_percent=percent, guard_at_most=at_most)
     assert organization_preview(organization=found, tenant_values=values, now=NOW).is_held is expected
 
 
