@@ -34,11 +34,11 @@ class TestHome:
         DeviceFactory(organization=organization, access_state="Quarantined", gone_at=timezone.now())
         DeviceFactory(organization=ConnectorFactory(status="disconnected").organization)
         assert tiles(scene.client("reader")) == {
-            "connectors need attention": "1",
+            "connector needs attention": "1",
             "connectors connected and up to date": "1 / 2",
-            "syncs under way": "1",
+            "sync under way": "1",
             "devices in Exchange": "4",
-            "devices in quarantine": "1",
+            "device in quarantine": "1",
         }
 
     def test_what_needs_someone_stands_first_and_says_why(self, scene: Scene) -> None:
