@@ -81,6 +81,13 @@ class Visitor:
             context.close()
 
 
+def press(page: Page, name: str) -> None:
+    """Press a button that sends a form, until the page that answers is there: the one before may tell of an earlier
+    sync what is waited for now."""
+    with page.expect_navigation():
+        page.get_by_role("button", name=name).click()
+
+
 @pytest.fixture
 def visitor(browser: Browser, live_server: Any) -> Iterator[Visitor]:
     held = Visitor(browser, live_server.url)

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
+from tests.e2e.conftest import press
 from tests.test_runner import free_port, read_until, stopped, up
 
 pytestmark = [pytest.mark.slow, pytest.mark.wire, pytest.mark.timeout(240)]
@@ -80,14 +81,15 @@ def test_full_sync_ends_successful_with_exchanges_own_count(browser: Browser, ru
     before = synchronized.get_attribute("datetime")
 
     page.wait_for_timeout(1100)  # the page tells whole seconds
-    page.get_by_role("button", name="Full sync").click()
+    press(page, "Full sync")
 
     expected = count_in_exchange(running, name)
     assert expected >= 300
-    expect(page.get_by_text(f"Full sync: Successful, {expected} devices read.")).to_be_visible(timeout=60_000)
+    assert before
+    expect(synchronized).not_to_have_attribute("datetime", before, timeout=60_000)
+    expect(page.get_by_text(f"Full sync: Successful, {expected} devices read.")).to_be_visible()
     expect(page.get_by_role("heading", name=f"{expected} devices")).to_be_visible()
     after = synchronized.get_attribute("datetime")
-    assert before
     assert after
     assert after > before
     page.context.close()
@@ -98,7 +100,7 @@ def test_a_quick_sync_ends_successful_too(browser: Browser, running: Running) ->
     sign_in(page, running)
     page.goto(running.address + "/connectors/")
     page.get_by_role("link", name="Fabrikam", exact=True).click()
-    page.get_by_role("button", name="Quick sync").click()
+    press(page, "Quick sync")
     expect(page.get_by_text(re.compile("Quick sync: Successful, [0-9]+ devices? read"))).to_be_visible(timeout=60_000)
     page.context.close()
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.conftest import press
 from tests.test_runner import free_port, read_until, stopped, up
 
 pytestmark = [pytest.mark.slow, pytest.mark.wire, pytest.mark.timeout(300)]
@@ -107,7 +108,7 @@ def connector(page: Page, world: World) -> None:
 
 def quick_sync(page: Page, world: World) -> None:
     connector(page, world)
-    page.get_by_role("button", name="Quick sync").click()
+    press(page, "Quick sync")
     expect(page.get_by_text(re.compile("Quick sync: Successful, [0-9]+ devices? read"))).to_be_visible(timeout=60_000)
 
 
