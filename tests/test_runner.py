@@ -74,6 +74,26 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def test_all_are_stopped_at_once_and_what_they_stand_on_after_them(watched: Watched) -> None:
+    def ending(seconds: float) -> list[str]:
+        return python(
+            "import signal, sys, time;"
+            f"signal.signal(15, lambda *_: (time.sleep({seconds}), print('over', flush=True), sys.exit()));"
+            "print('up', flush=True); time.sleep(600)"
+        )
+
+    watched.run(
+        Service("base", ending(0), ready_text="up", is_base=True),
+        *(Service(f"slow{number}", ending(1), ready_text="up") for number in range(3)),
+    )
+    began = time.monotonic()
+    watched.supervisor.stop()
+    assert time.monotonic() - began < 2.5
+    assert until(lambda: len(watched.lines) == 8)
+    assert sorted(watched.lines[4:7]) == [f"slow{number}  | over" for number in range(3)]
+    assert watched.lines[7] == "base   | over"
+
+
 def test_stop_ends_a_program_and_its_children(watched: Watched) -> None:
     watched.run(Service("kin", python(FAMILY), ready_text="family"))
     pids = family_of(watched.lines)

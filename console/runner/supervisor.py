@@ -1,4 +1,4 @@
-"""Starts processes, keeps them running, prefixes what they print, and stops them in reverse order."""
+"""Starts processes, keeps them running, prefixes what they print, and stops them: what others stand on last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CHILD = Path(__file__).with_name("child.py")
-GRACE = 15.0  # seconds from SIGTERM to SIGKILL, for all together
+GRACE = 15.0  # seconds from SIGTERM to SIGKILL; a worker in the middle of something takes ten of them
 BACK_OFF = (0.5, 1.0, 2.0, 5.0, 15.0)  # seconds before the next restart; the last repeats
 STEADY = 60.0  # seconds of life after which a process has earned its first back-off again
 
@@ -25,13 +25,17 @@ class StartError(Exception):
 
 @dataclass(eq=False)
 class Service:
-    """One process to keep running. Ready when `ready` says so, or when it has printed `ready_text`."""
+    """One process to keep running. Ready when `ready` says so, or when it has printed `ready_text`.
+
+    is_base: the others need it until their own end.
+    """
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool] | None = None
     ready_text: str = ""
     timeout: float = 90.0
+    is_base: bool = False
     process: subprocess.Popen[bytes] | None = None
     said_ready: threading.Event = field(default_factory=threading.Event)
     last_lines: list[str] = field(default_factory=list)
@@ -120,21 +124,22 @@ class Supervisor:
         self._write(f"{service.name:<7}| ended with {code}; starting again in {wait} s")
 
     def stop(self) -> None:
-        """SIGTERM in reverse order, then SIGKILL for what is left when the grace is over. Idempotent."""
+        """SIGTERM, then SIGKILL for what is left when the grace is over: all at once, and after them what they stand
+        on. Idempotent."""
         self.stopping.set()
-        deadline = time.monotonic() + GRACE
-        for service in reversed(self._services):
-            process = service.process
-            if process is None:
-                continue
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+        for is_base in (False, True):
+            running = [(one.name, one.process) for one in self._services if one.process and one.is_base is is_base]
+            for _, process in running:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + GRACE
+            for name, process in running:
                 try:
                     process.wait(max(0.1, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    self._write(f"{service.name:<7}| did not stop in time and is killed")
-            _kill_group(process)
-            process.wait()
+                    self._write(f"{name:<7}| did not stop in time and is killed")
+                _kill_group(process)
+                process.wait()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -71,9 +71,9 @@ class Command(BaseCommand):
     def _start(self, supervisor: Supervisor, home: Path, *, with_lab: bool, workers: int) -> str:
         """Start everything, side by side where it can be. Returns the admin's new password, "" when it was there."""
         if settings.REDIS_IS_EMBEDDED:
-            broker = Service("valkey", valkey_command(home), ready=_broker_answers, timeout=20)
+            broker = Service("valkey", valkey_command(home), ready=_broker_answers, timeout=20, is_base=True)
             supervisor.start(broker)
-        lab = Service("lab", [sys.executable, "-m", "lab", "--home", str(home)], ready_text="lab ready")
+        lab = Service("lab", [sys.executable, "-m", "lab", "--home", str(home)], ready_text="lab ready", is_base=True)
         if with_lab:
             supervisor.start(lab)
         if settings.REDIS_IS_EMBEDDED:
