@@ -17,6 +17,11 @@ from console.runner.supervisor import CHILD
 from tests.labs import fresh_lab, lab  # noqa: F401 - fixtures for all tests
 
 
+def pytest_configure() -> None:
+    # Hashing as slowly as the product does would be most of the time of tests that sign somebody in.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def broker() -> Iterator[str]:
     """The URL of a running Redis: that of REDIS_URL, or an embedded valkey of this process's own. Emptied first."""

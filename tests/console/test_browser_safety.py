@@ -15,7 +15,6 @@ from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
-from pytest_django import Settings
 
 from tests.console.conftest import Scene
 from tests.console.test_permissions import BODY, OPEN_ADDRESSES, OWN_ADDRESSES
@@ -86,8 +85,7 @@ def test_files_are_written_at_one_place_alone() -> None:
             assert "Content-Disposition" not in text, path
 
 
-def test_nothing_leads_to_another_site(client: Client, settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def test_nothing_leads_to_another_site(client: Client) -> None:
     user = UserFactory(username="ada")
     user.set_password(PASSWORD)
     user.save()

@@ -17,7 +17,7 @@ from sync.models import Command, MailboxPolicy
 from sync.policies.mailbox_policies import policy_change, policy_make_default
 from sync.policies.mailbox_policy_values import DEFAULTS, to_json
 from tests.e2e.conftest import DESK, PHONE, Visitor
-from tests.e2e.test_pages import violations
+from tests.e2e.looks import looker
 from tests.factories import ConnectorFactory, MailboxFactory, MembershipFactory, OrganizationFactory, TenantFactory
 from tests.factories import UserFactory as Users
 
@@ -103,22 +103,12 @@ def review(page: Page, address: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["1440", "390"])
 def test_every_page_is_accessible_and_fits(
-    visitor: Visitor, organization: ExchangeOrganization, signed_in: list[Any], viewport: dict[str, int], scheme: str
+    visitor: Visitor, organization: ExchangeOrganization, signed_in: list[Any], viewport: dict[str, int]
 ) -> None:
-    page = visitor.page(viewport, scheme, cookies=signed_in)
-    wrong: dict[str, Any] = {}
-
-    def look(name: str) -> None:
-        if found := violations(page):
-            wrong[name] = found
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > viewport["width"]:
-            wrong[f"{name}: wider than the screen"] = width
-        if page.locator("h1").count() != 1:
-            wrong[f"{name}: headings of level 1"] = page.locator("h1").count()
+    page = visitor.page(viewport, cookies=signed_in)
+    look, wrong = looker(page)
 
     for name, address in addresses(organization).items():
         page.goto(address)

@@ -17,7 +17,7 @@ from sync.models import Mailbox, PolicyVersion
 from sync.policies.policy import RuleValues
 from sync.policies.policy_services import policy_current
 from tests.e2e.conftest import DESK, PHONE, Visitor
-from tests.e2e.test_pages import violations
+from tests.e2e.looks import looker
 from tests.factories import (
     ConnectorFactory,
     DeviceFactory,
@@ -187,18 +187,12 @@ def test_on_a_phone_the_preview_and_the_present_tab_are_led_to(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["1440", "390"])
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["1440", "390"])
 def test_the_steps_of_a_change_are_accessible_and_fit(
-    visitor: Visitor, connector: Connector, signed_in: list[Any], viewport: dict[str, int], scheme: str
+    visitor: Visitor, connector: Connector, signed_in: list[Any], viewport: dict[str, int]
 ) -> None:
-    page = visitor.page(viewport, scheme, cookies=signed_in)
-    wrong: dict[str, Any] = {}
-
-    def look(name: str) -> None:
-        if found := violations(page):
-            wrong[name] = found
-        if page.evaluate("document.documentElement.scrollWidth") > viewport["width"]:
-            wrong[f"{name}: wider than the screen"] = True
+    page = visitor.page(viewport, cookies=signed_in)
+    look, wrong = looker(page)
 
     page.goto(reverse("organization_policy", args=[connector.organization.public_id]))
     page.get_by_role("radio", name="Block access").check()

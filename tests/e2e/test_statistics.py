@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from connectors.models import Connector
 from sync.models import DeviceStatistics, MobileDevice, SyncRun
 from tests.e2e.conftest import PHONE, Visitor
-from tests.e2e.test_pages import violations
+from tests.e2e.looks import violations
 from tests.e2e.test_policy import connector, signed_in  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
