@@ -21,7 +21,7 @@ from connectors.actors import Actor
 from connectors.models import Connector
 from sync.acting.deeds import deed_of_plan
 from sync.blocks import blocks
-from sync.enforcing.judging import Judged, Word
+from sync.enforcing.judging import Judged, Word, limit_columns
 from sync.enforcing.loading import Loaded
 from sync.events import storable
 from sync.models import Approval, DeviceEvent, HeldDenial, SyncRun
@@ -77,9 +77,7 @@ def _opened(frame: Loaded, judged: Judged, run: SyncRun | None, settings_held: l
         made_at=Now(),
         renewed_at=Now(),
         devices_total=frame.total_devices,
-        limit_devices=judged.limits.devices,
-        limit_percent=judged.limits.percent,
-        limit_at_most=judged.limits.at_most,
+        **limit_columns(judged.limits),
         settings_held=settings_held,
     )
 
@@ -91,9 +89,8 @@ def _renew(current: Approval, frame: Loaded, judged: Judged, run: SyncRun | None
         current.run = run
     if judged.is_whole:
         current.settings_held = settings_held
-        current.limit_devices = frame.tenant.guard_devices
-        current.limit_percent = frame.tenant.guard_percent
-        current.limit_at_most = frame.tenant.guard_at_most
+        for name, value in limit_columns(frame.tenant.limits()).items():
+            setattr(current, name, value)
         # Raised for one run, which was this one.
         current.raised_to = current.raised_until = None
     current.save()

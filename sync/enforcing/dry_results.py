@@ -25,7 +25,7 @@ from sync.acting.prepare import settings_intent
 from sync.blocks import blocks
 from sync.deciding.commands import SettingsCommand
 from sync.enforcing.dry_block import Block, Line, block_of
-from sync.enforcing.judging import Judged
+from sync.enforcing.judging import Judged, limit_columns
 from sync.enforcing.loading import Loaded
 from sync.events import storable
 from sync.lease import Lease
@@ -89,9 +89,7 @@ def _begin(order: DryOrder, frame: Loaded) -> None:
                 "is_whole": judged.is_whole,
                 "begun_at": Now(),
                 "finished_at": None,
-                "limit_devices": judged.limits.devices,
-                "limit_percent": judged.limits.percent,
-                "limit_at_most": judged.limits.at_most,
+                **limit_columns(judged.limits),
                 "settings": _texts(judged.settings),
                 "settings_held": _texts(judged.settings_held),
                 "withheld": list(judged.withheld) if judged.doubted else [],

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
@@ -169,6 +169,11 @@ class Judging:
             if raised is not None and raised.raised_to is not None:
                 return Limits(raised.raised_to, 0.0)
         return self._frame.tenant.limits()
+
+
+def limit_columns(limits: Limits) -> dict[str, Any]:
+    """How rows keep the limits that a plan was held to: limit_devices, limit_percent, limit_at_most."""
+    return {f"limit_{name}": value for name, value in asdict(limits).items()}
 
 
 def _keys(keys: Iterable[Key]) -> frozenset[int]:
