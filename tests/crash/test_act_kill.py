@@ -15,7 +15,7 @@ import pytest
 
 from bench.children import ROOT
 
-KILLS = int(os.environ.get("CRASH_ACT_KILLS", "2"))
+KILLS = int(os.environ.get("CRASH_ACT_KILLS", "4"))
 COMMANDS = int(os.environ.get("CRASH_ACT_COMMANDS", "120"))
 
 

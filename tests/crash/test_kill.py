@@ -15,7 +15,7 @@ import pytest
 
 from bench.children import ROOT
 
-KILLS = int(os.environ.get("CRASH_KILLS", "2"))
+KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 DEVICES = int(os.environ.get("CRASH_DEVICES", "4000"))
 
 

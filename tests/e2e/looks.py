@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import cycle
-from typing import Literal
+from collections.abc import Callable
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
@@ -28,17 +26,10 @@ def faults(page: Page) -> list[str]:
 
 
 def looker(page: Page) -> tuple[Callable[[str], None], dict[str, list[str]]]:
-    """look(name), to be called for a page after another, and what was wrong with each.
-
-    Every other page is looked at in dark colours; on a narrow screen the others. So each is seen in both by one test
-    for a wide and one for a narrow screen, and what stands on many pages in every colour at every width.
-    """
+    """look(name), to be called for a page after another, and what was wrong with each."""
     wrong: dict[str, list[str]] = {}
-    both: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    schemes: Iterator[Literal["light", "dark"]] = cycle(both if page.viewport_size["width"] > 640 else both[::-1])  # type: ignore[index]  # every test gives its page a size
 
     def look(name: str) -> None:
-        page.emulate_media(color_scheme=next(schemes))
         if found := faults(page):
             wrong[name] = found
 

@@ -103,11 +103,12 @@ def review(page: Page, address: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["1440", "390"])
 def test_every_page_is_accessible_and_fits(
-    visitor: Visitor, organization: ExchangeOrganization, signed_in: list[Any], viewport: dict[str, int]
+    visitor: Visitor, organization: ExchangeOrganization, signed_in: list[Any], viewport: dict[str, int], scheme: str
 ) -> None:
-    page = visitor.page(viewport, cookies=signed_in)
+    page = visitor.page(viewport, scheme, cookies=signed_in)
     look, wrong = looker(page)
 
     for name, address in addresses(organization).items():

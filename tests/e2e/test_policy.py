@@ -187,11 +187,11 @@ def test_on_a_phone_the_preview_and_the_present_tab_are_led_to(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["1440", "390"])
+@pytest.mark.parametrize(("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["1440", "390"])
 def test_the_steps_of_a_change_are_accessible_and_fit(
-    visitor: Visitor, connector: Connector, signed_in: list[Any], viewport: dict[str, int]
+    visitor: Visitor, connector: Connector, signed_in: list[Any], viewport: dict[str, int], scheme: str
 ) -> None:
-    page = visitor.page(viewport, cookies=signed_in)
+    page = visitor.page(viewport, scheme, cookies=signed_in)
     look, wrong = looker(page)
 
     page.goto(reverse("organization_policy", args=[connector.organization.public_id]))

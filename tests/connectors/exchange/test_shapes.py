@@ -76,7 +76,7 @@ def objects(draw: st.DrawFn) -> bytes:
     return f'<Obj RefId="0">{TYPES.format(0)}{shown}<{section}>{body}</{section}></Obj>'.encode()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(objects(), min_size=1, max_size=12))
 def test_fast_and_thorough_agree(listing: list[bytes]) -> None:
     reader = ShapeReader(WANTED)

@@ -233,7 +233,7 @@ DONE = ("fullSync", None)
 @pytest.mark.slow
 @pytest.mark.django_db
 @settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
